@@ -1,0 +1,1 @@
+"""vdsl: variational free energy from a description of the physics."""

@@ -1,0 +1,1 @@
+"""The intermediate representation: pure data and NumPy. No jax, no lark."""
