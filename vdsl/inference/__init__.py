@@ -1,0 +1,1 @@
+"""Training: gradient estimators, the loop, checkpoints."""

@@ -1,0 +1,1 @@
+"""Results: what a run found, as numbers, files, tables and plots."""
