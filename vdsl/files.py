@@ -53,7 +53,7 @@ def explain_os_error(error: OSError, path: Path | str) -> VfeError:
     """The diagnostic of an OSError about `path`."""
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        hint = "free some space and `vdsl resume` the run: what was saved before is intact"
+        hint = "free some space and try again; what was saved before is intact"
         return VfeError(Diagnostic("disk-full", f"cannot write `{path}`: {reason.lower()}", hints=(hint,)), exit_code=4)
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
         return VfeError(Diagnostic("resource-limit", f"`{path}`: {reason.lower()}"), exit_code=4)

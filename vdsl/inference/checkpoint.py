@@ -7,8 +7,8 @@ A checkpoint is an uncompressed npz file, readable with `np.load(path, allow_pic
 
 A leaf's entry holds its path in the tree, its shape and dtype, and its kind: `array` (NumPy), `jax` (a JAX array),
 `key` (a JAX random key: its key data and the name of its generator), or `number` (a Python bool, int or float: the
-value itself). Nothing is pickled. The tree's structure is not stored: `restore` is given a tree of the same structure, as any program
-that can resume has one, and refuses a file whose leaves differ from it in path, kind, shape or dtype.
+value itself). Nothing is pickled. The tree's structure is not stored: `restore` is given a tree of the same structure,
+as any program that can resume has one, and refuses a file whose leaves differ from it in path, kind, shape or dtype.
 """
 
 from __future__ import annotations
