@@ -97,7 +97,10 @@ class Lattice:
 
     def bond_set_names(self) -> tuple[str, ...]:
         """Names a model may use after `in` for bonds, besides `shell(k)`."""
-        return tuple(name for name, _ in self.bond_sets) if not self.is_graph else ("nn",)
+        if self.is_graph:
+            return ("nn",)
+        names = tuple(name for name, _ in self.bond_sets)
+        return names if "nnn" in names else (*names, "nnn")
 
     def bond_classes(self, name: str) -> tuple[BondClass, ...]:
         """The classes of a named set, or of `shell(k)`. Raises KeyError. Not for graphs."""
@@ -243,7 +246,8 @@ def shell_classes(lattice: Lattice, k: int) -> tuple[BondClass, ...]:
     nonzero entry is positive. Sorted by source, then displacement (first axis first), then target.
     Raises ValueError if basis sites lie at different shells' distances no larger than the search radius can certify.
     """
-    vectors, basis = np.array(lattice.vectors), np.array(lattice.basis)
+    scale = np.linalg.norm(lattice.vectors, axis=1).min()  # so that tolerances are relative
+    vectors, basis = np.array(lattice.vectors) / scale, np.array(lattice.basis) / scale
     reach = k + 1
     while True:
         span = itertools.product(range(-reach, reach + 1), repeat=lattice.n_axes)
