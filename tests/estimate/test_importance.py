@@ -48,6 +48,19 @@ def test_ln_z_error_is_honest(width):
     assert abs(np.mean(pulls)) < 4 / np.sqrt(300)
 
 
+def test_an_exact_guide_in_single_precision_has_the_error_of_its_arithmetic():
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((50, 1000)).astype(np.float32)
+    energy = (0.5 * x**2).sum(1, dtype=np.float32)
+    log_q = (-0.5 * x**2 - np.float32(LN_Z)).sum(1, dtype=np.float32)
+    for e, exact in (
+        (ln_z(Draw({}, log_q, energy, 1.0)), 1000 * LN_Z),
+        (variational_free_energy(Draw({}, log_q, energy, 1.0)), -1000 * LN_Z),
+    ):
+        assert abs(e.value - exact) < 3 * e.error
+        assert e.error < 1e-3
+
+
 def test_ln_z_error_with_one_dominating_weight_is_large_and_finite():
     e = ln_z(Draw({}, np.zeros(1000), -np.r_[900.0, np.zeros(999)], 1.0))
     assert e.value == pytest.approx(900 - np.log(1000))

@@ -32,7 +32,9 @@ class IndependenceChain:
 def independence_chain(draw: Draw, seed: int = 0) -> IndependenceChain:
     """The chain over a draw, started at its first sample (Liu 1996, Statistics and Computing 6, 113)."""
     log_w = log_weights(draw)
-    log_u = np.log1p(-np.random.default_rng(seed).random(len(log_w)))  # of numbers in (0, 1]
+    # A stream of its own: with the bare seed, a draw made by the same generator would meet its own random numbers.
+    rng = np.random.default_rng([seed, 1996])
+    log_u = np.log1p(-rng.random(len(log_w)))  # of numbers in (0, 1]
     states = np.zeros(len(log_w), int)
     current = accepted = rejected = longest = 0
     for k in range(1, len(log_w)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -13,8 +12,9 @@ import numpy as np
 from vdsl.errors import InternalError
 from vdsl.estimate.importance import Draw
 from vdsl.ir.expr import Binary, Call, Const, Expect, Expr, Param, Place, Ref, Select, Unary, walk
-from vdsl.ir.interpret import evaluate
+from vdsl.ir.interpret import evaluate, evaluate_derived
 from vdsl.ir.program import Observable, Program
+from vdsl.ir.values import Value
 
 if TYPE_CHECKING:
     from vdsl.model import Model
@@ -61,31 +61,12 @@ def derived_function(
 ) -> Callable[[np.ndarray], float]:
     """A derived quantity as a function of the averages of `arguments`, shape (k,), in their order."""
     numbers = {argument: k for k, argument in enumerate(arguments)}
-    earlier = {other.name: other.value for other in program.derived}
 
     def value(averages: np.ndarray) -> float:
-        closed = _closed(quantity.value, numbers, averages, earlier)
-        return float(np.real(evaluate(program, closed, dict(theta), {})))
+        average = lambda argument: float(averages[numbers[argument]])  # noqa: E731
+        return float(np.asarray(evaluate_derived(program, quantity.value, average, theta)).real)
 
     return value
-
-
-def _closed(expr: Expr, numbers: Mapping[Expr, int], averages: np.ndarray, earlier: Mapping[str, Expr]) -> Expr:
-    """`expr` with every expectation replaced by its number, other derived quantities written out."""
-    match expr:
-        case Expect(argument):
-            return Const(float(averages[numbers[argument]]))
-        case Ref(name) if name in earlier:
-            return _closed(earlier[name], numbers, averages, earlier)
-
-    def rebuilt(value: object) -> object:
-        if isinstance(value, tuple):
-            return tuple(rebuilt(item) for item in value)
-        return _closed(value, numbers, averages, earlier) if isinstance(value, Expr) else value
-
-    if isinstance(expr, Place):
-        raise InternalError("a place outside an expression")
-    return replace(expr, **{f.name: rebuilt(getattr(expr, f.name)) for f in fields(expr)})
 
 
 def _is_columnwise(node: Expr | Place, draw: Draw, definitions: set[str]) -> bool:
@@ -101,7 +82,7 @@ def _is_columnwise(node: Expr | Place, draw: Draw, definitions: set[str]) -> boo
     return False
 
 
-def _columnwise(expr: Expr, draw: Draw, program: Program) -> np.ndarray | float:
+def _columnwise(expr: Expr, draw: Draw, program: Program) -> Value:
     again = lambda e: _columnwise(e, draw, program)  # noqa: E731
     match expr:
         case Const(value):
@@ -111,7 +92,7 @@ def _columnwise(expr: Expr, draw: Draw, program: Program) -> np.ndarray | float:
         case Ref(name) if name in draw.observables:
             return np.asarray(draw.observables[name], np.float64)
         case Ref():
-            return evaluate(program, expr, dict(draw.theta), {})
+            return evaluate(program, expr, draw.theta)
         case Unary(op, operand):
             return _UNARY[op](again(operand))
         case Binary(op, left, right):
@@ -119,5 +100,5 @@ def _columnwise(expr: Expr, draw: Draw, program: Program) -> np.ndarray | float:
         case Select(condition, yes, no):
             return np.where(again(condition), again(yes), again(no))
         case Call(function, arguments):
-            return _FUNCTIONS[function](*map(again, arguments))
+            return _FUNCTIONS[function](again(arguments[0]))
     raise InternalError(f"{type(expr).__name__} is not an expression in observables")

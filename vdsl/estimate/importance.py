@@ -23,7 +23,8 @@ class Draw:
     """Fresh samples of a guide, one row each.
 
     x: {field: (n, elements, …)}; log_q: (n,) the guide's normalised log-probability; energy: (n,) the model's energy,
-    not divided by the temperature; observables: {name: (n,)}.
+    not divided by the temperature; observables: {name: (n,)}. energy and log_q keep the precision they were computed
+    in: `rounding` reads it off their dtype.
     """
 
     x: dict[str, np.ndarray]
@@ -85,7 +86,8 @@ def variational_free_energy(draw: Draw) -> Estimate:
     """F_q = E_q[E + T ln q] ≥ F, with the standard error of the mean. No weights, no bias, always an upper bound."""
     log_w = log_weights(draw)
     bound = mean(-draw.temperature * log_w, "variational")
-    return Estimate(bound.value, bound.error, bound.method, bound.n_eff, "upper")
+    error = float(np.hypot(bound.error, draw.temperature * rounding(draw)))
+    return Estimate(bound.value, error, bound.method, bound.n_eff, "upper")
 
 
 def ln_z(draw: Draw) -> Estimate:
@@ -98,7 +100,23 @@ def ln_z(draw: Draw) -> Estimate:
     log_w = log_weights(draw)
     n, fraction = len(log_w), ess(log_w)
     delta = float(np.sqrt(max(1 / fraction - 1, 0.0) / max(n - 1, 1)))
-    return Estimate(log_mean_exp(log_w), max(delta, _leave_one_out_error(log_w)), "importance", n * fraction)
+    error = float(np.hypot(max(delta, _leave_one_out_error(log_w)), rounding(draw)))
+    return Estimate(log_mean_exp(log_w), error, "importance", n * fraction)
+
+
+def rounding(draw: Draw) -> float:
+    """What the arithmetic alone may be off by in ln w: ε(⟨|E|⟩/T + ⟨|ln q|⟩), ε of the precision each came in.
+
+    It matters where the guide is exact: the weights are then constant, their spread says 0, and ln Z is still only as
+    good as the sums it is made of, whose errors are partly common to all samples.
+    """
+
+    def epsilon(values: np.ndarray) -> float:
+        dtype = np.asarray(values).dtype
+        return float(np.finfo(dtype).eps) if np.issubdtype(dtype, np.floating) else float(np.finfo(np.float64).eps)
+
+    energy = epsilon(draw.energy) * float(np.abs(np.asarray(draw.energy, np.float64)).mean()) / draw.temperature
+    return energy + epsilon(draw.log_q) * float(np.abs(np.asarray(draw.log_q, np.float64)).mean())
 
 
 def quality(draw: Draw) -> Quality:

@@ -6,7 +6,7 @@ that quantities made of several averages carry their correlations. Extensive tot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ def thermodynamics(draw: Draw, model: Model) -> Thermodynamics:
     for quantity in program.derived:
         function = derived_function(quantity, program, draw.theta, arguments)
         derived[quantity.name] = _checked(
-            jackknife(lambda a, _, f=function: f(a[first_expected:]), averages), f"derived `{quantity.name}`"
+            jackknife(_of_columns(function, first_expected), averages), f"derived `{quantity.name}`"
         )
     return Thermodynamics(
         free_energy=variational_free_energy(draw),
@@ -81,7 +81,7 @@ def thermodynamics(draw: Draw, model: Model) -> Thermodynamics:
         energy=jackknife(lambda a, _: a[0] + energy_shift, averages),
         entropy=jackknife(lambda a, log_z: (a[0] + energy_shift) / T + log_z, averages),
         heat_capacity=jackknife(lambda a, _: (a[1] - a[0] ** 2) / T**2, averages),
-        observables={name: jackknife(lambda a, _, k=2 + k: a[k], averages) for k, name in enumerate(observables)},
+        observables={name: jackknife(_column(k), averages) for k, name in enumerate(observables, start=2)},
         derived=derived,
         quality=quality(draw),
     )
@@ -111,16 +111,22 @@ def evaluate_samples(
     model: Model, x: Mapping[str, np.ndarray], theta: Mapping[str, float]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Energies (n,) and observables {name: (n,)} of configurations {field: (n, elements, …)}, in bounded memory."""
-    theta = {name: jnp.asarray(value) for name, value in theta.items()}
 
     @jax.jit
     def every(x, theta):
         one = lambda c: (model.energy(c, theta), model.observables(c, theta))  # noqa: E731
         return jax.lax.map(one, x, batch_size=_CHUNK)
 
-    energy, observables = every({name: jnp.asarray(v) for name, v in x.items()}, theta)
-    as_host = lambda v: np.asarray(v, np.float64)  # noqa: E731
-    return as_host(energy), {name: as_host(v) for name, v in observables.items()}
+    energy, observables = every(jax.tree.map(jnp.asarray, dict(x)), jax.tree.map(jnp.asarray, dict(theta)))
+    return np.asarray(energy), {name: np.asarray(v) for name, v in observables.items()}
+
+
+def _column(k: int) -> Callable[[np.ndarray, float], float]:
+    return lambda means, _: float(means[k])
+
+
+def _of_columns(function: Callable[[np.ndarray], float], first: int) -> Callable[[np.ndarray, float], float]:
+    return lambda means, _: function(means[first:])
 
 
 def _dynamic(theta: Mapping[str, float], names: set[str]) -> dict[str, float]:
