@@ -1,0 +1,446 @@
+"""Factors: a program with discrete fields -> tables of energy over few variables each.
+
+    E(x) = constant + Σ_groups Σ_rows tables[row][x[scopes[row]]] + opaque terms
+
+Sums, constant multiples, means, powers and products of sums are expanded; what a body reads becomes the scope of a
+table, and a table that is itself a sum over fewer variables is taken apart (an ANOVA decomposition), so that
+`phi[x] * (2*phi[x] - phi[x+mu] - phi[x-mu])` and `(s[i] + s[j])^2` give pairs. What stays too wide is *opaque*.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from vdsl.ir.expr import Binary, Const, Expr, Reduce, Ref, Select, Unary
+from vdsl.ir.program import Program
+from vdsl.ir.support import cardinality
+from vdsl.ir.tables import Context, Elements, NotLocal, Scope, collect_reads, evaluate, expand, presence
+
+MAX_TABLE = 2**16
+MAX_ENTRIES = 2**25
+_ROUNDING = 1e-13
+
+
+@dataclass(frozen=True)
+class FactorGroup:
+    """Factors of one term whose scopes have the same cardinalities.
+
+    scopes: variable numbers, shape (m, k), increasing within a row, no row twice. tables: energies, not divided by T,
+    shape (m, q_1, …, q_k); states in the order of `support.stored_states`.
+    """
+
+    term: str
+    scopes: np.ndarray
+    tables: np.ndarray
+
+
+@dataclass(frozen=True)
+class FactorGraph:
+    """An energy over discrete variables as a sum of factors.
+
+    Variables are numbered field by field in program order, element by element. fields: (name, first variable, count).
+    constant: the energy that no variable enters. opaque: (term name, expression) of what is not a sum of small factors.
+    coordinates: the integer cell coordinates of every variable, shape (n, axes), or None on a graph.
+    """
+
+    cardinalities: np.ndarray
+    fields: tuple[tuple[str, int, int], ...]
+    groups: tuple[FactorGroup, ...]
+    constant: float
+    opaque: tuple[tuple[str, Expr], ...] = ()
+    coordinates: np.ndarray | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of variables."""
+        return len(self.cardinalities)
+
+    def energy(self, states: np.ndarray) -> np.ndarray:
+        """The energy of configurations given as state indices, shape (…, n) -> (…); opaque terms left out."""
+        return self.constant + sum(_group_values(g, states) for g in self.groups) + np.zeros(states.shape[:-1])
+
+
+@dataclass(frozen=True)
+class LocalSum:
+    """A function of the configuration that is a constant plus a sum of factors."""
+
+    constant: float = 0.0
+    groups: tuple[FactorGroup, ...] = ()
+
+    def evaluate(self, states: np.ndarray) -> np.ndarray:
+        """Its value in configurations given as state indices, shape (…, n) -> (…)."""
+        return self.constant + sum(_group_values(g, states) for g in self.groups) + np.zeros(states.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """linear + Σ coefficient · a · b over products of two local sums: what means and covariances determine exactly."""
+
+    linear: LocalSum
+    products: tuple[tuple[float, LocalSum, LocalSum], ...] = ()
+
+    def evaluate(self, states: np.ndarray) -> np.ndarray:
+        """Its value in configurations given as state indices, shape (…, n) -> (…)."""
+        quadratic = (c * a.evaluate(states) * b.evaluate(states) for c, a, b in self.products)
+        return self.linear.evaluate(states) + sum(quadratic)
+
+
+def factorise(program: Program, theta: dict[str, float]) -> FactorGraph:
+    """The factors of a program's energy at parameters theta; every field must be discrete (else TypeError)."""
+    context = Context(program, theta)
+    collector = _Collector()
+    opaque: list[tuple[str, Expr]] = []
+    for term in program.terms:
+        if not presence(context, (context.inline(term.value),), Elements(1)).all():
+            continue  # it reads past an open boundary outside every reduction
+        for part in _additive(context, context.inline(term.value), 1.0):
+            trial = _Collector()
+            try:
+                _split(context, part[1], Elements(1), np.array([part[0]]), trial, term.name)
+            except NotLocal:
+                scaled = part[1] if part[0] == 1.0 else Binary("*", Const(part[0]), part[1])
+                opaque.append((term.name, scaled))
+            else:
+                collector.absorb(trial)
+    cardinalities = np.concatenate(
+        [np.full(program.elements(f), cardinality(f.support)) for f in program.fields] or [np.zeros(0, int)]
+    )
+    fields = tuple((f.name, context.first[f.name], program.elements(f)) for f in program.fields)
+    groups = collector.groups()
+    return FactorGraph(cardinalities, fields, groups, collector.constant, tuple(opaque), _coordinates(program))
+
+
+def factorise_observable(program: Program, expr: Expr, theta: dict[str, float]) -> Polynomial | None:
+    """An observable as a polynomial of degree ≤ 2 in sums of factors, or None if it is not one."""
+    context = Context(program, theta)
+    try:
+        return _polynomial(context, context.inline(expr))
+    except NotLocal:
+        return None
+
+
+def states_of(program: Program, configuration: dict[str, np.ndarray]) -> np.ndarray:
+    """State indices, shape (…, n), of stored configurations {field: (…, elements)}."""
+    columns = []
+    for f in program.fields:
+        stored = np.asarray(configuration[f.name]).astype(int)
+        columns.append((stored + 1) // 2 if f.support.__class__.__name__ == "Spin" else stored)
+    return np.concatenate(columns, axis=-1)
+
+
+def _group_values(group: FactorGroup, states: np.ndarray) -> np.ndarray:
+    rows = np.arange(len(group.scopes))
+    index = tuple(states[..., group.scopes[:, a]] for a in range(group.scopes.shape[1]))
+    return group.tables[(rows, *index)].sum(-1)
+
+
+def _coordinates(program: Program) -> np.ndarray | None:
+    lattice = program.lattice
+    if lattice is None or lattice.is_graph:
+        return None
+    cells = np.stack(np.unravel_index(np.arange(lattice.n_cells), lattice.shape), 1)
+    parts = []
+    for f in program.fields:
+        site = np.arange(lattice.n_sites) if f.on == "sites" else lattice.links[0]
+        parts.append(cells[site // lattice.n_basis])
+    return np.concatenate(parts)
+
+
+# --- collecting ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Collector:
+    """Factors as they are found: per (term, cardinalities) a list of (scopes, flat tables)."""
+
+    constant: float = 0.0
+    entries: int = 0
+    found: dict[tuple[str, tuple[int, ...]], list[tuple[np.ndarray, np.ndarray]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def add(self, term: str, scopes: np.ndarray, tables: np.ndarray) -> None:
+        """Adds factors with increasing scopes, taken apart into smaller ones where they can be."""
+        self.entries += tables.size
+        for columns, kept_rows, part in _decompose(tables):
+            if columns:
+                self.found[term, part.shape[1:]].append((scopes[np.ix_(kept_rows, columns)], part))
+            else:
+                self.constant += float(part.sum())
+
+    def absorb(self, other: _Collector) -> None:
+        self.constant += other.constant
+        self.entries += other.entries
+        for key, parts in other.found.items():
+            self.found[key] += parts
+
+    def groups(self) -> tuple[FactorGroup, ...]:
+        """One group per term and shape, identical scopes added up, factors that vanish dropped."""
+        out = []
+        for (term, shape), parts in self.found.items():
+            scopes = np.concatenate([p[0] for p in parts])
+            tables = np.concatenate([p[1] for p in parts])
+            scopes, tables = _merged(scopes, tables.reshape(len(tables), -1))
+            kept = (tables != 0).any(1)
+            if kept.any():
+                out.append(FactorGroup(term, scopes[kept], tables[kept].reshape(-1, *shape)))
+        return tuple(out)
+
+
+def _merged(scopes: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.lexsort(scopes.T[::-1])
+    scopes, tables = scopes[order], tables[order]
+    first = np.ones(len(scopes), bool)
+    first[1:] = (scopes[1:] != scopes[:-1]).any(1)
+    starts = np.flatnonzero(first)
+    return scopes[starts], np.add.reduceat(tables, starts, axis=0)
+
+
+def _decompose(tables: np.ndarray) -> Iterable[tuple[list[int], np.ndarray, np.ndarray]]:
+    """(columns, rows, tables over those columns) whose sum is the tables.
+
+    The ANOVA parts f_A = ∏_{i∈A}(1 − M_i) ∏_{i∉A} M_i f, with M_i the mean over variable i, are computed all at once:
+    every axis gets one slot for the mean and q for the deviations. A row whose part of full order vanishes is replaced
+    by its smaller parts; the others stay whole, since splitting them would only add factors.
+    """
+    m, k, shape = len(tables), tables.ndim - 1, tables.shape[1:]
+    axes = tuple(range(1, k + 1))
+    everything = np.arange(m)
+    if m == 0 or k == 0 or m * math.prod(q + 1 for q in shape) > 4 * MAX_ENTRIES or not np.isfinite(tables).all():
+        yield list(range(k)), everything, tables
+        return
+    parts = tables
+    for axis in axes:
+        mean = parts.mean(axis, keepdims=True)
+        parts = np.concatenate([mean, parts - mean], axis)
+    scale = _ROUNDING * np.abs(tables).max(axes, keepdims=True)
+    parts = np.where(np.abs(parts) <= scale, 0.0, parts)
+    whole = (parts[(slice(None), *(slice(1, None),) * k)] != 0).any(axes)
+    if whole.any():
+        yield list(range(k)), everything[whole], tables[whole]
+    if whole.all():
+        return
+    rest, parts = everything[~whole], parts[~whole]
+    for size in range(k):
+        for chosen in itertools.combinations(range(k), size):
+            part = parts[(slice(None), *(slice(1, None) if a in chosen else 0 for a in range(k)))]
+            present = (part != 0).any(tuple(range(1, size + 1))) if size else part != 0
+            if present.any():
+                yield list(chosen), rest[present], part[present]
+
+
+# --- expanding -------------------------------------------------------------------------------------------------------
+
+
+def _additive(context: Context, node: Expr, factor: float) -> list[tuple[float, Expr]]:
+    """The top-level summands of a term with their constant multiples, so that one opaque part spoils no other."""
+    match node:
+        case Binary("+", left, right):
+            return _additive(context, left, factor) + _additive(context, right, factor)
+        case Binary("-", left, right):
+            return _additive(context, left, factor) + _additive(context, right, -factor)
+        case Unary("-", operand):
+            return _additive(context, operand, -factor)
+        case Binary("*", left, right) if not context.reads(left):
+            return _additive(context, right, factor * _number(context, left))
+        case Binary("*", left, right) if not context.reads(right):
+            return _additive(context, left, factor * _number(context, right))
+        case Binary("/", left, right) if not context.reads(right):
+            return _additive(context, left, factor / _number(context, right))
+    return [(factor, node)]
+
+
+def _number(context: Context, node: Expr) -> float:
+    value = np.asarray(evaluate(context, node, Elements(1)))
+    if value.size != 1 or np.iscomplexobj(value):
+        raise NotLocal
+    return float(value.reshape(()))
+
+
+def _column(context: Context, node: Expr, elements: Elements) -> np.ndarray:
+    value = evaluate(context, node, elements)
+    if isinstance(value, tuple) or np.iscomplexobj(value):
+        raise NotLocal
+    return np.broadcast_to(np.asarray(value, float), (elements.count,))
+
+
+def _split(
+    context: Context, node: Expr, elements: Elements, coefficient: np.ndarray, out: _Collector, term: str
+) -> None:
+    """Adds Σ_elements coefficient · node to the collector. Raises NotLocal."""
+
+    def split(n: Expr, c: np.ndarray) -> None:
+        _split(context, n, elements, c, out, term)
+
+    if elements.count == 0:
+        return
+    if not context.reads(node):
+        out.constant += float(coefficient @ _column(context, node, elements))
+        return
+    match node:
+        case Binary("+", left, right):
+            split(left, coefficient)
+            split(right, coefficient)
+        case Binary("-", left, right):
+            split(left, coefficient)
+            split(right, -coefficient)
+        case Unary("-", operand):
+            split(operand, -coefficient)
+        case Binary("*", left, right) if not context.reads(left):
+            split(right, coefficient * _column(context, left, elements))
+        case Binary("*", left, right) if not context.reads(right):
+            split(left, coefficient * _column(context, right, elements))
+        case Binary("/", left, right) if not context.reads(right):
+            split(left, coefficient / _column(context, right, elements))
+        case Select(condition, yes, no) if not context.reads(condition):
+            held = np.broadcast_to(np.asarray(evaluate(context, condition, elements), bool), (elements.count,))
+            for branch, rows in ((yes, held), (no, ~held)):
+                _split(context, branch, elements.take(rows), coefficient[rows], out, term)
+        case Reduce("sum" | "mean", _, body, where):
+            if where is not None and context.reads(where):
+                if node.op == "mean":
+                    raise NotLocal
+                split(Reduce("sum", node.binders, Select(where, body, Const(0.0))), coefficient)
+                return
+            every, present, outer = expand(context, elements, node)
+            if node.op == "mean":
+                coefficient = coefficient / np.maximum(np.bincount(outer[present], minlength=elements.count), 1)
+            _split(context, body, every.take(present), coefficient[outer[present]], out, term)
+        case _:
+            try:
+                _add_tables(context, node, elements, coefficient, out, term)
+            except NotLocal:
+                _split(context, _distributed(context, node), elements, coefficient, out, term)
+
+
+def _distributed(context: Context, node: Expr) -> Expr:
+    """One step of a·(b + c) = a·b + a·c, with a sum over elements as the bracket where there is one."""
+    match node:
+        case Binary("^", base, Const(2) | Const(2.0)):
+            return _distributed(context, Binary("*", base, context.renamed(base)))
+        case Binary("*", left, right):
+            for bracket, other, swap in ((left, right, False), (right, left, True)):
+                match bracket:
+                    case Binary("+" | "-" as op, a, b):
+                        return Binary(op, _times(a, other, swap), _times(b, context.renamed(other), swap))
+                    case Unary("-", a):
+                        return Unary("-", _times(a, other, swap))
+                    case Binary("*" | "/" as op, a, b) if not context.reads(b):
+                        return Binary(op, _times(a, other, swap), b)
+                    case Binary("*", a, b) if not context.reads(a):
+                        return Binary("*", a, _times(b, other, swap))
+                    case Reduce("sum" | "mean", _, body, _):
+                        return replace(bracket, body=_times(body, other, swap))
+                    case Binary("*", _, _) | Binary("^", _, Const(2) | Const(2.0)):
+                        try:
+                            return _times(_distributed(context, bracket), other, swap)
+                        except NotLocal:
+                            continue
+    raise NotLocal
+
+
+def _times(bracket: Expr, other: Expr, swap: bool) -> Expr:
+    return Binary("*", other, bracket) if swap else Binary("*", bracket, other)
+
+
+def _add_tables(
+    context: Context, node: Expr, elements: Elements, coefficient: np.ndarray, out: _Collector, term: str
+) -> None:
+    """Tabulates a body over the states of what it reads, for all elements whose reads coincide in the same way."""
+    reads = collect_reads(context, node, elements)
+    variables = np.stack([np.broadcast_to(v, (elements.count,)) for _, _, v, _ in reads], 1)
+    signs = np.stack([np.broadcast_to(s, (elements.count,)) for _, _, _, s in reads], 1)
+    ranks, pattern = _ranks(variables)
+    made = []  # added at the end only, so that a body given up half-way leaves nothing behind
+    for code in np.unique(pattern):
+        rows = np.flatnonzero(pattern == code)
+        rank = ranks[rows[0]]
+        k = int(rank.max()) + 1
+        first_read = [int(np.argmax(rank == a)) for a in range(k)]
+        shape = [context.cardinality[reads[r][1].field] for r in first_read]
+        if math.prod(shape) > MAX_TABLE or out.entries + len(rows) * math.prod(shape) > MAX_ENTRIES:
+            raise NotLocal
+        values = {}
+        for (key, read, _, _), axis, sign in zip(reads, rank, signs[rows].T, strict=True):
+            plain, crossed = context.states[read.field]
+            by_state = plain[None] if (sign == 1).all() else np.where(sign[:, None] == 1, plain, crossed)
+            values[key] = by_state.reshape(len(by_state), *(shape[a] if a == axis else 1 for a in range(k)))
+        table = evaluate(context, node, elements.take(rows), Scope(k, values))
+        if isinstance(table, tuple) or np.iscomplexobj(table):
+            raise NotLocal
+        scaled = coefficient[rows].reshape(-1, *(1,) * k) * np.asarray(table, float)
+        made.append((variables[np.ix_(rows, first_read)], np.broadcast_to(scaled, (len(rows), *shape))))
+    for scopes, tables in made:
+        out.add(term, scopes, tables)
+
+
+def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of every entry among the distinct values of its row, in increasing order; and a code per pattern."""
+    order = np.argsort(variables, axis=1, kind="stable")
+    ordered = np.take_along_axis(variables, order, 1)
+    steps = np.zeros(ordered.shape, int)
+    steps[:, 1:] = np.cumsum(ordered[:, 1:] != ordered[:, :-1], axis=1)
+    ranks = np.empty_like(steps)
+    np.put_along_axis(ranks, order, steps, 1)
+    code = np.zeros(len(ranks), int)
+    for column in ranks.T:
+        code = np.unique(code * (ranks.shape[1] + 1) + column, return_inverse=True)[1].reshape(-1)
+    return ranks, code
+
+
+# --- observables -----------------------------------------------------------------------------------------------------
+
+
+def _polynomial(context: Context, node: Expr) -> Polynomial:
+    match node:
+        case _ if not context.reads(node):
+            return Polynomial(LocalSum(_number(context, node)))
+        case Binary("+", left, right):
+            return _sum(_polynomial(context, left), _polynomial(context, right))
+        case Binary("-", left, right):
+            return _sum(_polynomial(context, left), _scaled(_polynomial(context, right), -1.0))
+        case Unary("-", operand):
+            return _scaled(_polynomial(context, operand), -1.0)
+        case Binary("*", left, right) if not context.reads(left):
+            return _scaled(_polynomial(context, right), _number(context, left))
+        case Binary("*", left, right) if not context.reads(right):
+            return _scaled(_polynomial(context, left), _number(context, right))
+        case Binary("/", left, right) if not context.reads(right):
+            return _scaled(_polynomial(context, left), 1 / _number(context, right))
+        case Binary("*", left, right):
+            return _product(_polynomial(context, left), _polynomial(context, right))
+        case Binary("^", base, Const(2) | Const(2.0)):
+            factor = _polynomial(context, base)
+            return _product(factor, factor)
+        case Ref():
+            raise NotLocal
+    collector = _Collector()
+    _split(context, node, Elements(1), np.ones(1), collector, "")
+    return Polynomial(LocalSum(collector.constant, collector.groups()))
+
+
+def _scaled(p: Polynomial, c: float) -> Polynomial:
+    return Polynomial(_scaled_sum(p.linear, c), tuple((c * k, a, b) for k, a, b in p.products))
+
+
+def _scaled_sum(a: LocalSum, c: float) -> LocalSum:
+    return LocalSum(c * a.constant, tuple(replace(g, tables=c * g.tables) for g in a.groups))
+
+
+def _sum(p: Polynomial, r: Polynomial) -> Polynomial:
+    collector = _Collector(p.linear.constant + r.linear.constant)
+    for g in p.linear.groups + r.linear.groups:
+        collector.found["", g.tables.shape[1:]].append((g.scopes, g.tables))
+    return Polynomial(LocalSum(collector.constant, collector.groups()), p.products + r.products)
+
+
+def _product(p: Polynomial, r: Polynomial) -> Polynomial:
+    if p.products or r.products:
+        raise NotLocal
+    return Polynomial(LocalSum(), ((1.0, p.linear, r.linear),))
