@@ -429,12 +429,11 @@ def _settle(token: Token, out: list[Token], tokens: list[Token], at: int, open_b
     following = tokens[at] if at < len(tokens) else None
     if not out:
         keyword = word in HEADS
-    elif word in _AFTER_OPERAND and (
-        _is_operand_end(out) or (word == "from" and following and following.type == "STRING")
-    ):
+    elif word in _AFTER_OPERAND and (_is_operand_end(out) or _names_a_file(word, out, following)):
         keyword = True
     elif word == "let":
-        keyword = following is not None and following.type == "NAME"
+        second = tokens[at + 1] if at + 1 < len(tokens) else None
+        keyword = following is not None and following.type == "NAME" and second is not None and second.type == "="
     elif word in CELL_HEADS:
         keyword = (
             bool(open_brackets)
@@ -445,6 +444,11 @@ def _settle(token: Token, out: list[Token], tokens: list[Token], at: int, open_b
     else:
         keyword = False
     return token._replace(type=word) if keyword else token
+
+
+def _names_a_file(word: str, out: list[Token], following: Token | None) -> bool:
+    """`graph(from "edges.csv")`."""
+    return word == "from" and out[-1].type == "(" and following is not None and following.type == "STRING"
 
 
 def _unclosed(
