@@ -28,7 +28,7 @@ BLINDING = ("missing-modes", "heavy-tails")
 
 def verdict(ess: float | None, warnings: Sequence[str] = ()) -> str:
     """What an effective sample size means."""
-    if ess is None:
+    if ess is None or ess != ess:
         return "unknown"
     if ess >= _VERDICTS[-2][0] and any(w.startswith(BLINDING) for w in warnings):
         return "not to be trusted: see the warning below"

@@ -23,6 +23,7 @@ from vdsl.errors import Diagnostic, VfeError
 from vdsl.files import explained, remove_leftovers, replace_file
 from vdsl.report.result import strict
 
+MANIFEST_SCHEMA = 1
 MODEL, MANIFEST, PROGRAM, CHECKPOINT = "model.vfe", "manifest.json", "program.txt", "checkpoint.npz"
 RESULT, DIAGNOSTICS, SAMPLES, HISTORY, LOCK = "result.json", "diagnostics.json", "samples.npz", "history.npz", ".lock"
 # Removed in this order when a run is overwritten: an old result or checkpoint never stands beside a new model.
