@@ -1,0 +1,1 @@
+"""Exact answers for discrete fields: variable elimination and closed forms."""
