@@ -1,0 +1,236 @@
+"""The default guide for discrete fields: learn a skeleton, sum the rest exactly.
+
+The interaction graph is dissected (dissection.py): the letters of a small skeleton are sampled one after another, each
+from a conditional that depends on its parents only,
+
+    ln q(z_k | parents) ∝ −β E(z_k; parents) + net_k(parents),
+
+the energy of the bonds to letters that are already known plus what a small network (nets.py) has learned of everything
+that is still unknown. Given the skeleton the rest falls apart into narrow blocks, which are summed and sampled exactly
+(sweep.py). Global symmetries hold exactly: a flip or a cyclic shift is fixed by the first letter, colours that permute
+are treated alike. With an empty skeleton the guide *is* the Boltzmann distribution.
+
+Autoregressive densities for spins: Wu, Wang & Zhang 2019, arXiv:1809.10606. Cutset: Bidyuk & Dechter 2007.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vdsl.guides.alphabet import Alphabet, Codec, LetterGroup, colours_permute, find_shifts
+from vdsl.guides.dissection import Dissection, Interactions
+from vdsl.guides.factors import FactorEnergy, build_factor_energy
+from vdsl.guides.guide import Configuration, Guide, Params
+from vdsl.guides.nets import NETS, Net
+from vdsl.guides.rows import Rows, build_rows
+from vdsl.guides.sweep import Sweep, build_sweep
+
+
+class Frame(eqx.Module):
+    """Gauge fixing by the first letter: `act` and `undo` (G, S, Q) relabel states; `element` (Q,) is the g of z_0 = g·rep."""
+
+    act: Array
+    undo: Array
+    element: Array
+
+
+class Autoregressive(Guide):
+    """S skeleton letters in sampling order, P padded parents each, depth levels of at most W letters."""
+
+    beta: Array
+    parents: Array  # (S, P)
+    mask: Array  # (S, P)
+    levels: Array  # (depth, W), padded with S
+    valid: Array  # (S, Q)
+    known: Rows  # targets (S,): bonds to earlier skeleton letters
+    skeleton: Array  # (S,)
+    skeleton_energy: FactorEnergy
+    energy: FactorEnergy
+    sweep: Sweep | None
+    frame: Frame | None
+    net: Net = eqx.field(static=True)
+    codec: Codec = eqx.field(static=True)
+
+    def trainable(self) -> bool:
+        return self.skeleton.shape[0] > 0
+
+    def init(self, key: Array) -> Params:
+        return self.net.init(key, *self.parents.shape)
+
+    # --- the skeleton ---
+
+    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
+        size = self.skeleton.shape[0]
+        beta = scale * self.beta
+
+        def step(z: Array, inputs: tuple[Array, Array]) -> tuple[Array, None]:
+            level, level_key = inputs
+            k = jnp.minimum(level, size - 1)
+            logits = self._logits(jax.tree.map(lambda p: p[k], params), self.known.at(k), k, z[:size], beta)
+            drawn = jax.random.categorical(level_key, logits, axis=1)
+            return z.at[level].set(drawn.astype(jnp.int32)), None
+
+        z = jnp.zeros((size + 1, n), jnp.int32)
+        if size == 0:
+            return z[:0]
+        keys = jax.random.split(key, self.levels.shape[0] + 1)
+        if self.frame is None:
+            return jax.lax.scan(step, z, (self.levels, keys[1:]))[0][:size]
+        first = jax.random.categorical(keys[0], self._first(params, beta), shape=(n,))
+        g = self.frame.element[first]
+        z = z.at[0].set(self.frame.undo[g, 0, first])
+        z = jax.lax.scan(step, z, (self.levels[1:], keys[2:]))[0][:size]
+        return self.frame.act[g, jnp.arange(size)[:, None], z]
+
+    def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
+        size, n = z.shape
+        if size == 0:
+            return jnp.zeros(n)
+        beta = scale * self.beta
+        index = jnp.arange(size)
+        first = 0.0
+        if self.frame is not None:
+            first = jax.nn.log_softmax(self._first(params, beta))[z[0]]
+            z = self.frame.undo[self.frame.element[z[0]], index[:, None], z]
+        log_p = jax.nn.log_softmax(self._logits(params, self.known, index, z, beta), axis=1)
+        chosen = jnp.take_along_axis(log_p, z[:, None], axis=1)[:, 0]
+        return first + jnp.sum(chosen if self.frame is None else chosen[1:], axis=0)
+
+    def latent_energy(self, z: Array, scale: Array) -> Array:
+        beta = scale * self.beta
+        u = beta * self.skeleton_energy(z)
+        return u if self.sweep is None else u - self.sweep.ln_z(z, beta)
+
+    def _logits(self, params: Params, known: Rows, k: Array, z: Array, beta: Array) -> Array:
+        """(W, Q, n) for skeleton letters k (W,): learned part plus the field of what is known; −inf where invalid."""
+        learned = jax.vmap(self.net.logits)(params, z[self.parents[k]], self.mask[k])
+        logits = learned - beta * jnp.swapaxes(known(z), 1, 2)
+        return jnp.where(self.valid[k][..., None], logits, -jnp.inf)
+
+    def _first(self, params: Params, beta: Array) -> Array:
+        """Logits (Q,) of the first letter: averaged over the group, so that all elements are equally likely."""
+        assert self.frame is not None
+        z = jnp.zeros((self.skeleton.shape[0], 1), jnp.int32)
+        zero = jnp.zeros(1, jnp.int32)
+        raw = self._logits(jax.tree.map(lambda p: p[:1], params), self.known.at(zero), zero, z, beta)[0, :, 0]
+        return jnp.mean(raw[self.frame.act[:, 0]], axis=0)
+
+    # --- whole configurations ---
+
+    def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
+        key_z, key_blocks = jax.random.split(key)
+        one = jnp.ones(())
+        z = self.sample_latent(params, key_z, n, one)
+        log_q = self.latent_log_prob(params, z, one)
+        if self.sweep is None:
+            letters = jnp.zeros((self.codec.n, n), jnp.int32).at[self.skeleton].set(z)
+            return self.codec.decode(letters), log_q
+        letters, ln_z = self.sweep.sample(key_blocks, z, self.beta)
+        letters = letters[:-1].at[self.skeleton].set(z)
+        inside = self.energy(letters) - self.skeleton_energy(z)
+        return self.codec.decode(letters), log_q - self.beta * inside - ln_z
+
+    def log_prob(self, params: Params, x: Configuration) -> Array:
+        letters = self.codec.encode(x)
+        z = letters[self.skeleton]
+        log_q = self.latent_log_prob(params, z, jnp.ones(()))
+        if self.sweep is None:
+            return log_q
+        inside = self.energy(letters) - self.skeleton_energy(z)
+        return log_q - self.beta * inside - self.sweep.ln_z(z, self.beta)
+
+
+def interactions(alphabet: Alphabet) -> Interactions:
+    """Who interacts with whom, among letters."""
+    return Interactions(alphabet.n, alphabet.edges(), alphabet.coordinates)
+
+
+def sweep_width(q: int, states: int) -> int:
+    """The widest sweep whose table has at most that many states."""
+    return max(1, int(np.floor(np.log(states) / np.log(max(q, 2)) + 1e-9)))
+
+
+def symmetry_of(alphabet: Alphabet, skeleton: np.ndarray) -> tuple[str, LetterGroup | None]:
+    """Which net the symmetries call for, and the group to fix by the first letter if any."""
+    if len(skeleton) == 0:
+        return "plain", None
+    if colours_permute(alphabet):
+        return "colours", None
+    group = find_shifts(alphabet, int(skeleton[0]))
+    if group.order == 1:
+        return "plain", None
+    if alphabet.q == 2 and group.order == 2 and (group.act[1] == [1, 0]).all():
+        return "odd", None
+    return "plain", group
+
+
+def build_autoregressive(
+    alphabet: Alphabet, dissection: Dissection, constant: float, temperature: float, hidden: int
+) -> Autoregressive:
+    """The guide for a dissected model at one temperature and one set of parameters."""
+    skeleton = dissection.skeleton
+    size = len(skeleton)
+    net_name, group = symmetry_of(alphabet, skeleton)
+    most = max((len(p) for p in dissection.parents), default=0)
+    parents, mask = np.zeros((size, max(most, 1)), np.int32), np.zeros((size, max(most, 1)))
+    for k, above in enumerate(dissection.parents):
+        parents[k, : len(above)], mask[k, : len(above)] = above, 1.0
+    on_skeleton = np.zeros(alphabet.n, bool)
+    on_skeleton[skeleton] = True
+    place = np.full(alphabet.n, -1)
+    place[skeleton] = np.arange(size)
+    return Autoregressive(
+        beta=jnp.asarray(1.0 / temperature, float),
+        parents=jnp.asarray(parents),
+        mask=jnp.asarray(mask, float),
+        levels=jnp.asarray(_levels(dissection.level, group is not None), jnp.int32),
+        valid=jnp.asarray(np.arange(alphabet.q)[None] < alphabet.sizes[skeleton][:, None]),
+        known=_known_rows(alphabet, place, size),
+        skeleton=jnp.asarray(skeleton, jnp.int32),
+        skeleton_energy=build_factor_energy(alphabet, constant, place),
+        energy=build_factor_energy(alphabet, constant),
+        sweep=build_sweep(alphabet, skeleton, dissection.blocks, dissection.width),
+        frame=None if group is None else _frame(group, skeleton, alphabet.q),
+        net=NETS[net_name](alphabet.q, hidden),
+        codec=alphabet.codec,
+    )
+
+
+def _levels(level: np.ndarray, first_alone: bool) -> np.ndarray:
+    size = len(level)
+    depth = np.array(level)
+    if first_alone and size:
+        depth = depth + 1
+        depth[0] = 0
+    rows = [np.flatnonzero(depth == d) for d in range(int(depth.max(initial=-1)) + 1)]
+    out = np.full((len(rows), max(map(len, rows), default=1)), size)
+    for d, row in enumerate(rows):
+        out[d, : len(row)] = row
+    return out
+
+
+def _known_rows(alphabet: Alphabet, place: np.ndarray, size: int) -> Rows:
+    entries = []
+    for f in alphabet.factors:
+        for scope, table in zip(f.scopes, f.tables, strict=True):
+            at = place[scope]
+            if (at < 0).any():
+                continue
+            order = np.argsort(at)
+            entries.append(((int(at[order[-1]]),), at[order[:-1]], np.transpose(table, order)))
+    return build_rows((size,), entries, alphabet.q)
+
+
+def _frame(group: LetterGroup, skeleton: np.ndarray, q: int) -> Frame:
+    act = group.act[:, group.kind_of[skeleton]]  # (G, S, Q)
+    undo = np.argsort(act, axis=-1)
+    element = np.zeros(q, int)
+    for state in range(q):
+        orbit = act[:, 0, state]
+        representative = orbit.min()
+        element[state] = int(np.flatnonzero(act[:, 0, representative] == state)[0])
+    return Frame(jnp.asarray(act, jnp.int32), jnp.asarray(undo, jnp.int32), jnp.asarray(element, jnp.int32))

@@ -1,0 +1,108 @@
+"""Guide: a trial density, normalised and directly sampled, derived from a model.
+
+A guide is a function from trainable parameters to a distribution over configurations of the model: the same support,
+the same base measure. What training sees of it is a little more general: a guide may sum part of the configuration
+exactly and only *learn* the rest, z, for which
+
+    u(z) = −ln Σ_{x consistent with z} e^{−β E(x)}           (its `latent_energy`)
+    F_q  = T · E_{z~q}[u(z) + ln q(z)]                        (equal to E_x[E + T ln q(x)] for the joint q)
+
+With nothing summed, z is the configuration and u = βE. Everything is batched; `scale` multiplies β = 1/T and is 1
+except while annealing.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import distrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Configuration = dict[str, Array]
+Params = Any
+
+
+class Guide(eqx.Module):
+    """The protocol. A guide's array leaves are the model's numbers (tables, couplings); they are traced, never baked in."""
+
+    def trainable(self) -> bool:
+        """Whether there is anything to learn; False for guides that are exact by construction."""
+        return True
+
+    @abstractmethod
+    def init(self, key: Array) -> Params:
+        """Fresh trainable parameters: a pytree of arrays."""
+
+    @abstractmethod
+    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
+        """n latent samples z, batch on the last axis."""
+
+    @abstractmethod
+    def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
+        """ln q(z), shape (n,), differentiable in the parameters."""
+
+    @abstractmethod
+    def latent_energy(self, z: Array, scale: Array) -> Array:
+        """u(z), shape (n,)."""
+
+    @abstractmethod
+    def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
+        """n configurations and ln q of each."""
+
+    @abstractmethod
+    def log_prob(self, params: Params, x: Configuration) -> Array:
+        """ln q of given configurations, shape (n,)."""
+
+    def distribution(self, params: Params) -> distrax.Distribution:
+        """The guide as a distrax distribution over configurations."""
+        return GuideDistribution(self, params)
+
+    def n_parameters(self) -> int:
+        """How many numbers are trained."""
+        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        return sum(int(leaf.size) for leaf in jax.tree.leaves(shapes))
+
+
+class GuideDistribution(distrax.Distribution):
+    """A guide at fixed parameters. Events are configurations: {field: (elements, *event_shape)}."""
+
+    def __init__(self, guide: Guide, params: Params):
+        self.guide = guide
+        self.params = params
+
+    def _sample_n(self, key: Array, n: int) -> Configuration:
+        return self.guide.sample_and_log_prob(self.params, key, n)[0]
+
+    def _sample_n_and_log_prob(self, key: Array, n: int) -> tuple[Configuration, Array]:
+        return self.guide.sample_and_log_prob(self.params, key, n)
+
+    def log_prob(self, value: Configuration) -> Array:
+        """ln q; value leaves (…, elements)."""
+        lead = next(iter(value.values())).shape[:-1]
+        flat = {k: v.reshape(-1, v.shape[-1]) for k, v in value.items()}
+        return self.guide.log_prob(self.params, flat).reshape(lead)
+
+    @property
+    def event_shape(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one configuration, field by field."""
+        x = jax.eval_shape(lambda k: self.guide.sample_and_log_prob(self.params, k, 1)[0], jax.random.key(0))
+        return {name: tuple(leaf.shape[1:]) for name, leaf in x.items()}
+
+
+@dataclass(frozen=True)
+class GuideChoice:
+    """Which guide, why, and what it looks like: what `vdsl explain` prints."""
+
+    name: str
+    reason: str
+    description: dict[str, Any] = field(default_factory=dict)
+
+
+def log_ess(log_w: Array) -> Array:
+    """ln of the normalised effective sample size (Σw)²/(nΣw²)."""
+    return 2 * jax.nn.logsumexp(log_w) - jax.nn.logsumexp(2 * log_w) - jnp.log(log_w.size)
