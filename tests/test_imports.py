@@ -17,9 +17,16 @@ sys.exit(f"imported {heavy}" if heavy else code)
 """
 
 
-@pytest.mark.parametrize("command", [["check", str(EXAMPLES / "ising.vfe")], ["fmt", "--check", str(EXAMPLES / "sk.vfe")],
-                                     ["tex", str(EXAMPLES / "ising.vfe")], ["models"], ["explain", "unknown-set"]],
-                         ids=lambda command: command[0])  # fmt: skip
+COMMANDS = [
+    ["check", str(EXAMPLES / "ising.vfe")],
+    ["fmt", "--check", str(EXAMPLES / "sk.vfe")],
+    ["tex", str(EXAMPLES / "ising.vfe")],
+    ["models"],
+    ["explain", "unknown-set"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_text_commands_leave_jax_alone(command: list[str]) -> None:
     heavy = "jax,jaxlib,equinox,optax,distrax,numpyro,matplotlib"
     done = subprocess.run([sys.executable, "-c", PROBE, heavy, *command], capture_output=True, text=True, timeout=60)
