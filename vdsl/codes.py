@@ -18,7 +18,7 @@ CODES: dict[str, Explanation] = {
     # Syntax
     "too-large": Explanation(
         "the file is larger than any model needs to be",
-        "A file may have 1,048,576 characters and 100,000 words and symbols. Numbers belong in a data file, which has "
+        "A file may have 1,048,576 characters and 50,000 words and symbols. Numbers belong in a data file, which has "
         'no such limit: `data J on nn from "couplings.csv"`. The exit code is 4.',
     ),
     "too-deep": Explanation(
@@ -49,8 +49,8 @@ CODES: dict[str, Explanation] = {
     ),
     "bad-string": Explanation(
         "a string that does not end on its line, or an unknown escape in one",
-        'Strings stand in straight double quotes on one line. Inside, `\\\\`, `\\"`, `\\n` and `\\t` are a backslash, a '
-        "quote, a newline and a tab. Write paths with `/`.",
+        'Strings stand in straight double quotes on one line. Inside, `\\\\`, `\\"`, `\\n` and `\\t` are a backslash, '
+        "a quote, a newline and a tab. Write paths with `/`.",
         'model ising "no end',
     ),
     "bad-number": Explanation(

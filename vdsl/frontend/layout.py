@@ -26,7 +26,7 @@ class Break:
 
 @dataclass(frozen=True)
 class Group:
-    """`open part, part close`; `gap` stands after `open` on one line; `fill` packs parts instead of one on each line."""
+    """`open part, part close`; `gap` stands after `open` on one line; `fill` packs parts instead of one on a line."""
 
     open: str
     parts: Sequence[Sequence[Piece]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Source text to tokens, cut into statements: the limits, the soft keywords, and everything wrong with single characters.
+"""Source text to tokens, cut into statements: limits, soft keywords, and everything wrong with single characters.
 
 No tree is built here and nothing recurses, so size and nesting are known to be sane before the parser starts.
 """
@@ -15,7 +15,7 @@ from vdsl.errors import Diagnostic, Related, Source, Span, VfeError
 from vdsl.frontend.ast import Comment
 
 MAX_CHARACTERS = 2**20
-MAX_TOKENS = 100_000
+MAX_TOKENS = 50_000
 MAX_NESTING = 100  # brackets and signs open at once
 MAX_NUMBER = 60  # characters in one number: more than a double can hold several times over
 MAX_ERRORS = 20
@@ -179,7 +179,7 @@ def _scan(source: Source, out: Lexed) -> tuple[list[Token], list[int]]:
             own_line = not tokens or tokens[-1].type == "NEWLINE"
             out.comments.append(Comment(comment, span, own_line))
             if len(out.comments) + len(tokens) > MAX_TOKENS:
-                raise _too_many_tokens(source, start)
+                raise _too_many_tokens(source, tokens, start)
             stray = _CONTROL.search(comment)
             if stray:
                 bad.append(start + stray.start())
@@ -188,7 +188,7 @@ def _scan(source: Source, out: Lexed) -> tuple[list[Token], list[int]]:
         else:
             _misread(source, kind, match.group(), start, end, tokens, bad, out.problems)
         if len(tokens) + len(out.comments) > MAX_TOKENS:
-            raise _too_many_tokens(source, start)
+            raise _too_many_tokens(source, tokens, start)
         if len(out.problems) >= MAX_ERRORS:
             raise VfeError(out.problems)
     return tokens, bad
@@ -234,7 +234,7 @@ def _bad_string(token: Token) -> Diagnostic | None:
     return _character(token.source, token.start + control.start(), token.start + control.end()) if control else None
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def _misread(
@@ -316,6 +316,8 @@ def _character(source: Source, start: int, end: int) -> Diagnostic:
         hints = ("names are made of the letters a-z, A-Z, Greek letters, digits and `_`",)
         if plain.isalpha():
             hints = (f"write `{plain}`", *hints)
+    elif character == ".":
+        hints = ("a point belongs to a number; file names stand in quotes, and ranges are written `[a, b]`",)
     elif character == "\0":
         hints = ("this does not look like a text file",)
     return Diagnostic(
@@ -356,7 +358,7 @@ def _one_statement(source: Source, tokens: list[Token], at: int, problems: list[
             if open_brackets[-1].type == "{":
                 # A newline ends an item where one can end; empty items are dropped.
                 if out[-1].type in _OPERAND_ENDS or (kind == ";" and out[-1].type not in ("{", ";")):
-                    out.append(Token(";", ";", token.start, token.end, source))
+                    out.append(token._replace(type=";"))
                 continue
             if kind == "NEWLINE":
                 continue
@@ -459,7 +461,8 @@ def _unclosed(
     open_brackets: list[Token],
     problems: list[Diagnostic],
 ) -> tuple[Statement, int]:
-    """A bracket that is open at the end of the file: the statement is taken to end before the next line that looks like one."""
+    """A bracket still open at the end of the file. Its statement is taken to end before the next line that starts
+    like one."""
     opening = open_brackets[-1]
     seen_opening = False
     for at in range(begin, len(tokens) - 1):
@@ -511,7 +514,9 @@ def _too_large(found: str, span: Span | None) -> VfeError:
     )
 
 
-def _too_many_tokens(source: Source, offset: int) -> VfeError:
+def _too_many_tokens(source: Source, tokens: list[Token], offset: int) -> VfeError:
+    for _ in _statements(source, tokens, []):  # too many brackets are too deep before they are too many
+        pass
     return VfeError(
         Diagnostic(
             "too-large",

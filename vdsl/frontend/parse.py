@@ -24,9 +24,10 @@ from vdsl.errors import Diagnostic, Source, Span, VfeError
 from vdsl.frontend import ast, syntax
 from vdsl.frontend.lexer import MAX_ERRORS, Token, decode, lex, unescape
 
-__all__ = ["MAX_DEPTH", "REDUCTIONS", "decode", "parse"]
+__all__ = ["MAX_DEPTH", "MAX_INSIDE", "REDUCTIONS", "decode", "parse"]
 
 MAX_DEPTH = 1000  # of a syntax tree; a sum of n terms is n deep
+MAX_INSIDE = 200  # the same, not counting steps to the left operand of a chain
 REDUCTIONS = ("sum", "prod", "mean", "max", "min")
 
 
@@ -72,7 +73,7 @@ def _statement(tokens: list[Token]) -> Any:
         return syntax.unexpected(tokens, at, _accepted(tokens[:at]))
     except VfeError as error:
         return error.diagnostics[0]
-    if len(tokens) > MAX_DEPTH:
+    if len(tokens) > MAX_INSIDE:
         _refuse_depth(node)
     return node
 
@@ -88,22 +89,29 @@ def _accepted(tokens: list[Token]) -> frozenset[str]:
 
 
 def _refuse_depth(root: Any) -> None:
-    """Raises `too-deep` for a tree deeper than MAX_DEPTH. Level by level, so without recursion."""
-    level = [root]
-    for _ in range(MAX_DEPTH + 1):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return
-    raise VfeError(
-        Diagnostic(
-            "too-deep",
-            f"an expression of more than {MAX_DEPTH} operations inside each other",
-            Span(level[0].span.source, level[0].span.start, level[0].span.end),
-            "the innermost is here",
-            hints=("name parts of it with `let`, or put the numbers into a data file and use `sum`",),
-        ),
-        exit_code=4,
-    )
+    """Raises `too-deep` for a tree that later passes could not walk. Iterative itself.
+
+    Going down the left of an operator, an index or an adjoint counts for MAX_DEPTH only: a sum of n terms is n deep,
+    and passes may walk such a chain in a loop. Every other step down counts for MAX_INSIDE as well.
+    """
+    stack = [(root, 0, 0)]
+    while stack:
+        node, depth, inside = stack.pop()
+        if depth > MAX_DEPTH or inside > MAX_INSIDE:
+            limit = MAX_INSIDE if inside > MAX_INSIDE else MAX_DEPTH
+            raise VfeError(
+                Diagnostic(
+                    "too-deep",
+                    f"more than {limit} operations inside each other",
+                    Span(node.span.source, node.span.start, node.span.start + 1),
+                    "the limit is passed here",
+                    hints=("name parts of it with `let`, or put the numbers into a data file and use `sum`",),
+                ),
+                exit_code=4,
+            )
+        chain = isinstance(node, ast.Infix | ast.Postfix | ast.Index)
+        for i, child in enumerate(_children(node)):
+            stack.append((child, depth + 1, inside if chain and i == 0 else inside + 1))
 
 
 def _children(node: Any) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import difflib
 
 from vdsl.errors import Diagnostic, Related, Span
 from vdsl.frontend import ast
-from vdsl.frontend.lexer import HEADS, Token
+from vdsl.frontend.lexer import CELL_HEADS, HEADS, Token
 
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _OPERATORS = frozenset({"+", "-", "*", "/", "//", "%", "^", "**", "'", "and", "or", *_COMPARISONS})
@@ -24,8 +24,8 @@ _PYTHON = {
     "None": "there is no empty value; leave the default out instead",
 }
 _MEANT = {
-    "const": "let", "var": "let", "set": "let", "def": "fn", "function": "fn", "func": "fn", "hamiltonian": "interaction",
-    "energy": "interaction", "term": "interaction", "potential": "interaction", "beta": "temperature",
+    "const": "let", "var": "let", "set": "let", "function": "fn", "func": "fn", "energy": "interaction",
+    "hamiltonian": "interaction", "term": "interaction", "potential": "interaction", "beta": "temperature",
     "temp": "temperature", "parameter": "param", "variable": "field", "variables": "field", "spin": "field",
     "measure": "observable", "unit": "units",
 }  # fmt: skip
@@ -47,6 +47,12 @@ _HEAD_SHAPES = {
     "scan": "scan NAME = linspace(a, b, n)",
     "guide": "guide NAME { … }",
     "train": "train { … }",
+}
+_CELL_SHAPES = {
+    "vectors": "vectors (1, 0), (0, 1)",
+    "site": "site A at (0, 0)",
+    "bond": "bond x : A -> B (0, 0)",
+    "group": "group nn = x, y",
 }
 
 
@@ -72,7 +78,7 @@ def bad_head(tokens: list[Token]) -> Diagnostic | None:
             f"`{head.text}` does not start a statement",
             head.span,
             "not a statement",
-            notes=(f"statements start with {_either(HEADS)}",),
+            notes=() if hints else (f"statements start with {_either(HEADS)}",),
             hints=tuple(hints),
         )
     hints = ()
@@ -86,26 +92,23 @@ def bad_head(tokens: list[Token]) -> Diagnostic | None:
 def unexpected(tokens: list[Token], at: int, accepted: frozenset[str]) -> Diagnostic:
     """What to say about token `at` (the end, if it is past the last) when only `accepted` may stand there."""
     token = tokens[at] if at < len(tokens) else None
-    before = tokens[at - 1] if at else None
-    span = token.span if token else Span(tokens[-1].source, tokens[-1].end, tokens[-1].end + 1)
     if token and token.type in _COMPARISONS and "+" in accepted:
         return _chained(tokens, at)
-    expected = _expected(accepted, tokens, at)
-    found = _found(token)
+    hint = _hint(tokens, at, accepted)
     return Diagnostic(
         "syntax",
-        f"expected {expected}, found {found}",
-        span,
-        f"expected {expected}" if len(expected) < 40 else "not expected here",
-        related=_opened(tokens, at) if token is None or token.type in ")]}" else (),
+        f"expected {_expected(accepted, tokens, at)}, found {_found(token)}",
+        token.span if token else Span(tokens[-1].source, tokens[-1].end, tokens[-1].end + 1),
+        "not expected here" if token else "something is missing here",
         notes=_shape(tokens, at),
-        hints=_hints(tokens, at, token, before, accepted),
+        hints=(hint,) if hint else (),
     )
 
 
 def not_a_reduction(name: Token, reductions: tuple[str, ...]) -> Diagnostic:
     """`foo(i in sites: …)`."""
-    close = difflib.get_close_matches(name.text, reductions, 1)
+    said = {"average": "mean", "avg": "mean", "total": "sum", "product": "prod", "maximum": "max", "minimum": "min"}
+    close = [said[name.text]] if name.text in said else difflib.get_close_matches(name.text.lower(), reductions, 1)
     return Diagnostic(
         "not-a-reduction",
         f"`{name.text}` does not run over a set",
@@ -141,33 +144,32 @@ def _chained(tokens: list[Token], at: int) -> Diagnostic:
 def _found(token: Token | None) -> str:
     if token is None:
         return "the end of the statement"
+    if token.text == "\n":
+        return "the end of the line"
     text = token.text if len(token.text) <= 30 else token.text[:28] + "…"
     match token.type:
         case "NUMBER":
             return f"the number `{text}`"
         case "STRING":
             return f"the text {text}"
-        case "NAME":
-            return f"`{text}`"
     return f"`{text}`"
 
 
 def _expected(accepted: frozenset[str], tokens: list[Token], at: int) -> str:
+    """What may stand there, in words: the general before the particular, and no more than helps."""
     if "NUMBER" in accepted:
-        others = sorted({")", "]", "}", "from"} & accepted) if tokens[at - 1].type in ("(", "[", "{") else []
-        return _join(["an expression", *(f"`{t}`" for t in others)])
+        return "an expression"
     names = []
+    rest = accepted - {"NAME", "STRING", "$END"}
     if "NAME" in accepted:
         names.append(_name_wanted(tokens, at))
     if "+" in accepted:
         names.append("an operator")
-        rest = accepted - _OPERATORS - {"[", "'"}
-    else:
-        rest = accepted - {"'"}
-    words = sorted(t for t in rest - {"NAME", "STRING", "$END"} if t[0].isalpha())
-    signs = sorted(t for t in rest - {"NAME", "STRING", "$END"} if not t[0].isalpha())
-    names += [f"`{t}`" for t in (*signs, *words)]
-    if "STRING" in accepted:
+        rest -= _OPERATORS | {"(", "[", "="}
+    elif tokens[at - 1].type in _OPERANDS and (accepted - {"(", "[", "'"}) and "{" not in accepted:
+        rest -= {"(", "[", "'"}
+    names += [f"`{t}`" for t in sorted(rest, key=lambda t: (t[0].isalpha(), t))]
+    if "STRING" in accepted and ("+" not in accepted or not names):
         names.append('a text in "…"')
     if "$END" in accepted:
         names.append("the end of the statement")
@@ -186,60 +188,73 @@ def _name_wanted(tokens: list[Token], at: int) -> str:
 
 
 def _shape(tokens: list[Token], at: int) -> tuple[str, ...]:
-    """How the statement is written, where it went wrong before its expression began."""
-    head = tokens[0].type
-    if head in _HEAD_SHAPES and at <= 3:
-        return (f"it is written `{_HEAD_SHAPES[head]}`",)
-    return ()
+    """How the statement, or the item of a unit cell, is written, where it went wrong early."""
+    item = _item_start(tokens, at)
+    head = tokens[item].type
+    shape = (_CELL_SHAPES if item else _HEAD_SHAPES).get(head)
+    early = at - item <= (6 if item else 3)
+    return (f"it is written `{shape}`",) if shape and early else ()
 
 
-def _opened(tokens: list[Token], at: int) -> tuple[Related, ...]:
-    return ()
+def _item_start(tokens: list[Token], at: int) -> int:
+    """Where the item of a `{…}` that holds token `at` starts; 0 outside blocks."""
+    inside = 0
+    for i in range(at - 1, -1, -1):
+        if tokens[i].type in ")]}":
+            inside += 1
+        elif tokens[i].type in "([" and inside:
+            inside -= 1
+        elif tokens[i].type in (";", "{") and not inside:
+            return i + 1 if i + 1 < len(tokens) else 0
+    return 0
 
 
-def _hints(
-    tokens: list[Token], at: int, token: Token | None, before: Token | None, accepted: frozenset[str]
-) -> tuple[str, ...]:
-    """At most one hint: the first of the common mistakes that fits."""
+def _hint(tokens: list[Token], at: int, accepted: frozenset[str]) -> str | None:
+    """The first of the common mistakes that fits, and what to write instead."""
+    token, before = (tokens[at] if at < len(tokens) else None), tokens[at - 1]
     text = token.text if token else ""
     for near in (token, before):
         if near is not None and near.type == "NAME" and near.text in _PYTHON:
-            return (_PYTHON[near.text],)
-    if token is None and "NUMBER" in accepted:
-        return ("the statement ends with its line; a line goes on in the next only inside brackets",)
+            return _PYTHON[near.text]
+    if accepted == {"="} and before.text not in CELL_HEADS and _item_start(tokens, at) == at - 1:
+        close = difflib.get_close_matches(before.text, CELL_HEADS, 1)
+        if close and tokens[0].type == "lattice":
+            return f"did you mean `{close[0]}`?"
     if token is None:
-        return ()
+        if "else" in accepted:
+            return "every `if` has an `else`"
+        if "NUMBER" in accepted:
+            return "a statement goes on in the next line only inside brackets"
+        return None
+    if text == "=" and at == 1 and "NUMBER" in accepted:
+        return f"`{tokens[0].text}` takes no `=`"
     if text == "==" and "=" in accepted:
-        return ("`=` defines, `==` compares",)
-    if text == "=" and before and before.type in (":", "=", "<", ">", "!"):
-        return ()
+        return "`=` defines, `==` compares"
     if text == "=" and "==" in accepted:
-        return ("to compare write `==`",)
+        return "to compare write `==`"
+    if text in ("if", "let") and "NUMBER" in accepted:
+        return f"put `{text} …` into brackets when it is part of a larger expression"
+    if text == "'" and accepted & {"NUMBER", "STRING"}:
+        return 'text is written in double quotes: "…"'
+    if accepted == {"in"} and before.type == ">":
+        return "say what the indices run over: `<i, j> in nn: …`"
+    if (":" in accepted and "where" in accepted) or (accepted == {"in"} and tokens[at - 2].type == ","):
+        return "a reduction is written `sum(i in sites: …)`, with a `:` before its body"
+    if text == ":" and ("in" in accepted or ("+" in accepted and ")" in accepted)):
+        return "say what the index runs over: `sum(i in sites: …)`"
     if text == ":" and "=" in accepted:
-        return ("a definition is written with `=`",)
-    if token.type in ("if", "let") or (text == "let" and "NUMBER" in accepted):
-        return (f"put `{text} …` into brackets when it is part of a larger expression",)
-    if text == "'" and "NUMBER" in accepted:
-        return ('text is written in double quotes: "…"',)
-    if ":" in accepted and "where" in accepted:
-        return ("a reduction is written `sum(i in sites: …)`, with a `:` before its body",)
-    if "in" in accepted and _in_binder(tokens, at):
-        return ("say what the indices run over: `<i, j> in nn: …`",)
-    if text == ":" and "+" in accepted:
-        return ("say what the index runs over: `sum(i in sites: …)`",)
+        return "a definition is written with `=`"
+    if text == "in" and "on" in accepted:
+        return "write `on`: a field stands on a set"
     if text == "in" and "+" in accepted:
-        return ("`in` follows one name, or several in `<…>`: `<i, j> in nn`",)
-    if text == "," and ">" in accepted:
-        return ("indices in pairs are written `<i, j> in nn`",)
-    if before and before.type in _OPERANDS and "*" in accepted and token.type in ("NAME", "NUMBER", "("):
-        return ("multiplication is written `*`",)
+        return "`in` follows one name, or several in `<…>`: `<i, j> in nn`"
+    if text == "," and ">" in accepted and "+" not in accepted:
+        return "indices in pairs are written `<i, j> in nn`"
+    if before.type in _OPERANDS and "*" in accepted and token.type in ("NAME", "NUMBER", "("):
+        return "multiplication is written `*`"
     if token.type == "STRING" and "$END" in accepted:
-        return ("this statement takes no text; write a comment with `#`",)
-    return ()
-
-
-def _in_binder(tokens: list[Token], at: int) -> bool:
-    return at > 0 and tokens[at - 1].type == ">"
+        return "this statement takes no text; write a comment with `#`"
+    return None
 
 
 def _join(names: list[str]) -> str:
