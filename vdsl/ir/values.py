@@ -18,7 +18,7 @@ from vdsl.errors import InternalError
 Value = Any  # bool, int, float, complex, or an array of one or two dimensions
 
 
-def wrap(x: float) -> float:
+def wrap(x: Value) -> Value:
     """The angle x moved into (−π, π] by a multiple of 2π."""
     return np.pi - np.mod(np.pi - x, 2 * np.pi)
 

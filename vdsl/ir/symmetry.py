@@ -1,0 +1,384 @@
+"""The symmetries of a program: inferred from the form of its terms, or claimed and checked on random configurations.
+
+`infer` finds only what holds for certain; it may miss symmetries. With `theta` it counts a term whose coupling is
+exactly 0 there as absent (an Ising model with h = 0 has its flip), without it symmetries hold for all parameters.
+`verify` compares, term by term, the energies of random configurations before and after random elements of the claims.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, isfinite, isnan, lcm
+from typing import Any
+
+import numpy as np
+
+from vdsl.errors import Diagnostic, VfeError
+from vdsl.ir import interpret
+from vdsl.ir.actions import Symmetry, act, random_element
+from vdsl.ir.configurations import random_configuration
+from vdsl.ir.expr import Expr
+from vdsl.ir.invariance import (
+    compared_together,
+    is_homogeneous,
+    parities,
+    phase_constraints,
+    rotated_together,
+    shift_constraints,
+    terms,
+)
+from vdsl.ir.lattice import ANTIPERIODIC, PERIODIC
+from vdsl.ir.program import Claim, Program
+from vdsl.ir.support import (
+    Angle,
+    Clock,
+    Complex,
+    Group,
+    Occupation,
+    Potts,
+    Real,
+    Sphere,
+    Spin,
+    Support,
+    cardinality,
+    event_shape,
+    has_negation,
+    is_discrete,
+)
+
+__all__ = [
+    "Symmetry",
+    "Violation",
+    "act",
+    "claimed",
+    "infer",
+    "permutation_fields",
+    "random_element",
+    "shift_fields",
+    "spin_flip_generators",
+    "verify",
+    "verify_claims",
+]
+
+Theta = Mapping[str, float]
+EnergyTerms = Callable[[dict[str, np.ndarray]], Mapping[str, float]]
+
+
+# Inference
+
+
+def infer(program: Program, theta: Theta | None = None) -> tuple[Symmetry, ...]:
+    """The symmetries that are plain from the terms."""
+    exprs = terms(program, theta)
+    flips = tuple(Symmetry("z2", names, "Z2") for names in _flips(program, exprs, Spin, Real, Sphere, Group))
+    return (
+        *flips,
+        *_permutations(program, exprs),
+        *_shifts(program, exprs),
+        *_phases(program, exprs),
+        *_rotations(program, exprs),
+        *_translations(program, exprs),
+    )
+
+
+def spin_flip_generators(program: Program, theta: Theta | None = None) -> tuple[tuple[str, ...], ...]:
+    """Sets of spin fields whose joint flip leaves every term alone: independent generators of the group of them all."""
+    return _flips(program, terms(program, theta), Spin)
+
+
+def permutation_fields(program: Program, theta: Theta | None = None) -> tuple[tuple[str, ...], ...]:
+    """Classes of discrete fields whose colours may be permuted, all fields of a class by the same permutation."""
+    return tuple(s.fields for s in _permutations(program, terms(program, theta)))
+
+
+def shift_fields(program: Program, theta: Theta | None = None) -> tuple[str, ...]:
+    """The clock and angle fields that any one common angle (of the clock) may be added to."""
+    return tuple(
+        s.fields[0]
+        for s in _shifts(program, terms(program, theta))
+        if len(s.fields) == 1 and s.order in (0, getattr(program.field(s.fields[0]).support, "q", 0))
+    )
+
+
+def _flips(program: Program, exprs: Iterable[Expr], *supports: type) -> tuple[tuple[str, ...], ...]:
+    names = [f.name for f in program.fields if isinstance(f.support, supports) and _flippable(f.support)]
+    masks = set().union(*(parities(e, {name: 1 << k for k, name in enumerate(names)}) for e in exprs), {0})
+    rows: list[int] = []  # reduced: the leading (lowest) bit of each row stands in no other row
+    for mask in sorted(masks):
+        for row in rows:
+            if mask & row & -row:
+                mask ^= row
+        if mask:
+            rows = [row ^ mask if row & mask & -mask else row for row in rows] + [mask]
+    leading = {row & -row: row for row in rows}
+    generators = []
+    for k in range(len(names)):
+        if 1 << k not in leading:
+            flipped = {k} | {low.bit_length() - 1 for low, row in leading.items() if row >> k & 1}
+            generators.append(tuple(names[m] for m in sorted(flipped)))
+    return tuple(generators)
+
+
+def _flippable(support: Support) -> bool:
+    return has_negation(support) and support != Group("U1")
+
+
+def _permutations(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]:
+    colours: list[str] = []
+    for field in program.fields:
+        reflects = isinstance(field.support, Clock) and _reflects(program)
+        if isinstance(field.support, Potts | Occupation | Clock) and not reflects:
+            colours.append(field.name)
+    for names in compared_together(exprs, colours):
+        supports = {program.field(name).support for name in names}
+        if len(supports) == 1:
+            yield Symmetry("permutation", names, f"S{cardinality(supports.pop())}")
+
+
+def _shifts(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]:
+    names = [f.name for f in program.fields if isinstance(f.support, Angle | Clock)]
+    if not _reflects(program):
+        yield from _cyclic(program, names, [shift_constraints(e, _numbered(names)) for e in exprs])
+
+
+def _phases(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]:
+    names = [f.name for f in program.fields if f.support in (Complex(), Group("U1"))]
+    yield from _cyclic(program, names, [phase_constraints(e, _numbered(names)) for e in exprs])
+
+
+def _reflects(program: Program) -> bool:
+    """Whether angles are reflected at a boundary, so that they cannot be shifted."""
+    return program.lattice is not None and ANTIPERIODIC in program.lattice.boundary
+
+
+def _numbered(names: list[str]) -> dict[str, int]:
+    return {name: k for k, name in enumerate(names)}
+
+
+def _cyclic(program: Program, names: list[str], found: list[set[tuple[int, ...]]]) -> Iterator[Symmetry]:
+    """The c with v·c = 0 (mod 2π) for all constraints v: of each field by itself, and continuous ones of several."""
+    constraints = sorted(set().union(*found)) if found else []
+    for k, name in enumerate(names):
+        support = program.field(name).support
+        order = gcd(*(v[k] for v in constraints), support.q if isinstance(support, Clock) else 0)
+        if order != 1:
+            yield Symmetry("shift", (name,), f"Z{order}" if order else "U(1)", weights=(1,), order=order)
+    for weights in _null_space(constraints, len(names)):
+        moving = [k for k, w in enumerate(weights) if w]
+        supports = [program.field(names[k]).support for k in moving]
+        order = gcd(*(s.q for s in supports if isinstance(s, Clock)))
+        if len(moving) > 1 and order != 1:
+            group = f"Z{order}" if order else "U(1)"
+            chosen = tuple(weights[k] for k in moving)
+            yield Symmetry("shift", tuple(names[k] for k in moving), group, weights=chosen, order=order)
+
+
+def _null_space(rows: list[tuple[int, ...]], n: int) -> list[tuple[int, ...]]:
+    """A basis of the integer vectors orthogonal to all rows (over the rationals, scaled to coprime integers)."""
+    reduced: dict[int, list[Fraction]] = {}  # by pivot column
+    for row in rows:
+        v = [Fraction(a) for a in row]
+        for p, other in reduced.items():
+            v = [a - v[p] * b for a, b in zip(v, other, strict=True)]
+        pivot = next((k for k, a in enumerate(v) if a), None)
+        if pivot is None:
+            continue
+        v = [a / v[pivot] for a in v]
+        for p, other in reduced.items():
+            reduced[p] = [a - other[pivot] * b for a, b in zip(other, v, strict=True)]
+        reduced[pivot] = v
+    basis = []
+    for free in (k for k in range(n) if k not in reduced):
+        w = [-reduced[k][free] if k in reduced else Fraction(int(k == free)) for k in range(n)]
+        scale = lcm(*(a.denominator for a in w))
+        integers = [int(a * scale) for a in w]
+        sign = 1 if next(a for a in integers if a) > 0 else -1
+        basis.append(tuple(sign * a // gcd(*integers) for a in integers))
+    return basis
+
+
+def _rotations(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]:
+    names = [f.name for f in program.fields if isinstance(f.support, Sphere | Real) and event_shape(f.support) > (1,)]
+    classes, proper = rotated_together(exprs, names)
+    for members in classes:
+        sizes = {event_shape(program.field(name).support) for name in members}
+        if len(sizes) == 1:
+            ((n,),) = sizes
+            yield Symmetry("rotation", members, f"{'SO' if proper & set(members) else 'O'}({n})")
+
+
+def _translations(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]:
+    lattice = program.lattice
+    if lattice is None or lattice.is_graph or not all(is_homogeneous(e) for e in exprs):
+        return
+    axes = tuple(
+        a for a, (n, b) in enumerate(zip(lattice.shape, lattice.boundary, strict=True)) if b == PERIODIC and n > 1
+    )
+    if axes:
+        yield Symmetry("translation", axes=axes)
+
+
+# Claims
+
+
+def claimed(program: Program) -> tuple[Symmetry, ...]:
+    """The symmetries the user claims, a claim without fields meaning all the fields it can apply to.
+
+    Raises `symmetry-impossible` for a claim that no field or lattice of the program can have.
+    """
+    return tuple(_claimed(program, claim) for claim in program.claims)
+
+
+def _claimed(program: Program, claim: Claim) -> Symmetry:
+    supports = {f.name: f.support for f in program.fields}
+    able = [name for name in supports if _can(program, claim.kind, name)]
+    names = claim.fields or tuple(able)
+    lattice = program.lattice
+    if claim.kind == "translation":
+        if lattice is None or lattice.is_graph:
+            raise _impossible("the lattice has no translations: it is a graph")
+        return Symmetry("translation", axes=tuple(range(lattice.n_axes)), source="claimed")
+    wrong = [name for name in names if name not in able]
+    if claim.kind == "gauge" and not wrong and not any(program.field(n).on == "links" for n in names):
+        raise _impossible("`gauge` needs a field on links")
+    if not names or wrong:
+        what = f"`{wrong[0]}` (a {type(supports[wrong[0]]).__name__.lower()})" if wrong else "no field of the model"
+        raise _impossible(f"`{claim.kind}` cannot act on {what}")
+    clocks = [cardinality(supports[n]) for n in names if is_discrete(supports[n])]
+    match claim.kind:
+        case "permutation":
+            return Symmetry("permutation", names, f"S{clocks[0]}", source="claimed")
+        case "rotation" if all(event_shape(supports[n]) for n in names):
+            return Symmetry("rotation", names, f"SO({event_shape(supports[names[0]])[0]})", source="claimed")
+        case "shift" | "rotation":
+            order = gcd(*clocks)
+            group = f"Z{order}" if order else "U(1)"
+            return Symmetry("shift", names, group, weights=(1,) * len(names), order=order, source="claimed")
+        case "gauge":
+            if not any(program.field(n).on == "sites" for n in names):
+                names = (*names, *(n for n in able if program.field(n).on == "sites"))
+            return Symmetry("gauge", names, source="claimed")
+    return Symmetry("z2", names, "Z2", source="claimed")
+
+
+def _can(program: Program, kind: str, name: str) -> bool:
+    field = program.field(name)
+    match kind, field.support:
+        case "z2", support:
+            return has_negation(support) or (is_discrete(support) and cardinality(support) == 2)
+        case "permutation", support:
+            return is_discrete(support)
+        case "rotation", Sphere() | Real(int()) | Angle() | Clock() | Complex():
+            return True
+        case "shift", support:
+            return not isinstance(support, Sphere | Group) or support == Group("U1")
+        case "gauge", Angle() | Clock() | Spin() | Group("U1"):
+            return True
+        case "gauge", Complex():
+            return field.on == "sites"
+        case "gauge", Group():
+            return field.on == "links"
+    return False
+
+
+def _impossible(message: str) -> VfeError:
+    return VfeError(Diagnostic("symmetry-impossible", message))
+
+
+# Verification
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A claimed symmetry, the first term it changes, and the energies of that term before and after."""
+
+    symmetry: Symmetry
+    term: str
+    before: float
+    after: float
+
+    def diagnostic(self) -> Diagnostic:
+        """The finding as an error about the model."""
+        return Diagnostic(
+            "symmetry-violated",
+            f"the claimed symmetry `{self.symmetry.kind}` does not hold: it changes `{self.term}`",
+            notes=(
+                f"claimed: {self.symmetry}",
+                f"energy of `{self.term}` on a random configuration: {self.before:.12g}",
+                f"energy of `{self.term}` after the transformation: {self.after:.12g}",
+            ),
+            hints=(f"remove the claim, or correct `{self.term}`",),
+        )
+
+
+def verify(
+    program: Program,
+    theta: Theta,
+    rng: np.random.Generator,
+    trials: int = 3,
+    energy_terms: EnergyTerms | None = None,
+    tolerance: float = 1e-9,
+    symmetries: Iterable[Symmetry] | None = None,
+) -> list[Violation]:
+    """The claims (or the given symmetries) that change a term of some random configuration.
+
+    `energy_terms` may be a faster evaluator than the interpreter. `tolerance` is relative to the largest energy that
+    the term had in any trial; raise it for an evaluator in single precision.
+    """
+    evaluate = energy_terms or (lambda x: interpret.energy_terms(program, x, theta))
+    chosen = claimed(program) if symmetries is None else symmetries
+    return [v for s in chosen if (v := _violation(s, program, rng, trials, evaluate, tolerance)) is not None]
+
+
+def verify_claims(program: Program, theta: Theta, rng: np.random.Generator, **options: Any) -> None:
+    """Raises `symmetry-violated` for every claim that `verify` finds broken."""
+    violations = verify(program, theta, rng, **options)
+    if violations:
+        raise VfeError([v.diagnostic() for v in violations])
+
+
+def _violation(
+    symmetry: Symmetry,
+    program: Program,
+    rng: np.random.Generator,
+    trials: int,
+    evaluate: EnergyTerms,
+    tolerance: float,
+) -> Violation | None:
+    """The first violation of a symmetry, if all ways to read it are violated (see `_readings`)."""
+    drawn = [(random_configuration(program, rng), random_element(symmetry, program, rng)) for _ in range(trials)]
+    before = [{term: float(e) for term, e in evaluate(x).items()} for x, _ in drawn]
+    scales = {t.name: max((abs(e[t.name]) for e in before if isfinite(e[t.name])), default=0.0) for t in program.terms}
+    floor = 1e-4 * max(scales.values(), default=0.0)  # a term that cancels to rounding is as uncertain as the others
+    margins = {term: tolerance * max(scale, floor) for term, scale in scales.items()}
+    first = None
+    for reading in _readings(symmetry, program):
+        found = None
+        for (x, element), energies in zip(drawn, before, strict=True):
+            after = evaluate(act(reading, element, x, program))
+            for term, energy in energies.items():
+                if found is None and _differ(energy, float(after[term]), margins[term]):
+                    found = Violation(reading, term, energy, float(after[term]))
+        if found is None:
+            return None
+        first = first or found
+    return first
+
+
+def _differ(a: float, b: float, margin: float) -> bool:
+    if a == b or (isnan(a) and isnan(b)):
+        return False
+    return not abs(a - b) <= margin
+
+
+def _readings(symmetry: Symmetry, program: Program) -> Iterator[Symmetry]:
+    """A gauge claim does not say the charges of the matter fields: ±1, ±2, and 0 are tried."""
+    if symmetry.kind != "gauge":
+        yield symmetry
+        return
+    choices = [(1,) if program.field(n).on == "links" else (1, -1, 2, -2, 0) for n in symmetry.fields]
+    for weights in itertools.product(*choices):
+        yield Symmetry("gauge", symmetry.fields, symmetry.group, weights=weights, source=symmetry.source)
