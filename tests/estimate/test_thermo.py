@@ -1,8 +1,5 @@
 """Thermodynamics of draws of a four-spin ring, against enumeration."""
 
-from dataclasses import dataclass, field
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,10 +8,10 @@ from vdsl.estimate.chain import independence_chain
 from vdsl.estimate.importance import Draw
 from vdsl.estimate.thermo import reweight, thermodynamics
 from vdsl.ir.expr import Binary, Binder, Call, Const, Expect, Param, Place, Read, Reduce, Ref, SetOf
-from vdsl.ir.interpret import resolve_parameters
 from vdsl.ir.lattice import named_lattice
 from vdsl.ir.program import Field, Observable, Parameter, Program, Term
 from vdsl.ir.support import Spin
+from vdsl.model import Model
 
 N = 4
 STATES = 2 * ((np.arange(2**N)[:, None] >> np.arange(N)) & 1) - 1
@@ -51,31 +48,7 @@ PROGRAM = Program(
 )
 
 
-@dataclass(frozen=True)
-class Ring:
-    """Just enough of a model: J, T and four spins."""
-
-    program: Program = PROGRAM
-    calls: list = field(default_factory=list)
-
-    def parameters(self, overrides):
-        return resolve_parameters(self.program, overrides)
-
-    def temperature(self, theta):
-        return theta["T"]
-
-    def energy(self, x, theta):
-        s = x["s"].astype(float)
-        return -theta["J"] * (s * jnp.roll(s, 1)).sum()
-
-    def observables(self, x, theta):
-        m = x["s"].mean()
-        return {"m": m, "absm": jnp.abs(m)}
-
-    def evaluate(self, expr, x, theta):
-        assert expr == over_sites("prod", spin("i"))
-        self.calls.append(expr)
-        return jnp.prod(x["s"])
+MODEL = Model(PROGRAM)
 
 
 def exact(J: float, T: float) -> dict[str, float]:
@@ -127,7 +100,7 @@ def test_every_estimate_agrees_with_enumeration_and_its_error_is_honest():
     q, reference = boltzmann(0.6, 2.0), exact(1.0, 2.0)
     pulls = {}
     for seed in range(60):
-        t = thermodynamics(draw(q, 2000, seed=seed), Ring())
+        t = thermodynamics(draw(q, 2000, seed=seed), MODEL)
         for name, e in named(t).items():
             pulls.setdefault(name, []).append((e.value - reference[name]) / e.error)
             assert e.method == "importance"
@@ -139,7 +112,7 @@ def test_every_estimate_agrees_with_enumeration_and_its_error_is_honest():
 
 def test_exact_guide_gives_exact_free_energy_and_consistent_thermodynamics():
     reference = exact(1.0, 2.0)
-    t = thermodynamics(draw(boltzmann(1.0, 2.0), 4000), Ring())
+    t = thermodynamics(draw(boltzmann(1.0, 2.0), 4000), MODEL)
     assert t.free_energy.value == pytest.approx(reference["free_energy"], abs=1e-12)
     assert t.ln_z.value == pytest.approx(reference["ln_z"], abs=1e-12)
     assert t.importance_free_energy.value == pytest.approx(t.energy.value - 2.0 * t.entropy.value, abs=1e-12)
@@ -149,22 +122,16 @@ def test_exact_guide_gives_exact_free_energy_and_consistent_thermodynamics():
 
 
 def test_derived_quantities_may_use_each_other():
-    t = thermodynamics(draw(boltzmann(1.0, 2.0), 1000), Ring())
+    t = thermodynamics(draw(boltzmann(1.0, 2.0), 1000), MODEL)
     assert t.derived["shifted"].value == pytest.approx(t.derived["chi"].value + 1)
     assert t.derived["shifted"].error == pytest.approx(t.derived["chi"].error)
 
 
-def test_fields_are_read_by_the_model_and_observables_by_column():
-    model = Ring()
-    thermodynamics(draw(boltzmann(1.0, 2.0), 100), model)
-    assert len(model.calls) == 1  # one trace, for the expectation that reads the field; chi needs none
-
-
 @pytest.mark.parametrize(("J", "T"), [(1.0, 2.4), (1.2, 2.0), (0.9, 1.8)])
 def test_reweighting_agrees_with_enumeration(J, T):
-    moved = reweight(draw(boltzmann(1.0, 2.0), 20000), Ring(), J=J, T=T)
+    moved = reweight(draw(boltzmann(1.0, 2.0), 20000), MODEL, J=J, T=T)
     assert (moved.temperature, moved.theta["J"]) == (T, pytest.approx(J))
-    t, reference = thermodynamics(moved, Ring()), exact(J, T)
+    t, reference = thermodynamics(moved, MODEL), exact(J, T)
     for name, e in named(t).items():
         assert abs(e.value - reference[name]) < 4 * e.error, name
     assert 0.5 < t.quality.ess < 1
@@ -172,29 +139,29 @@ def test_reweighting_agrees_with_enumeration(J, T):
 
 def test_reweighting_without_changes_changes_nothing():
     original = draw(boltzmann(0.8, 2.0), 500)
-    moved = reweight(original, Ring())
+    moved = reweight(original, MODEL)
     np.testing.assert_allclose(moved.energy, original.energy, rtol=1e-6)
     assert moved.temperature == original.temperature
 
 
 def test_reweighting_too_far_warns():
-    t = thermodynamics(reweight(draw(boltzmann(0.05, 2.0), 300), Ring(), T=0.3), Ring())
+    t = thermodynamics(reweight(draw(boltzmann(0.05, 2.0), 300), MODEL, T=0.3), MODEL)
     assert "low-ess" in [w.code for w in t.quality.warnings]
 
 
 def test_reweighting_checks_names_and_values():
     original = draw(boltzmann(1.0, 2.0), 10)
     with pytest.raises(VfeError):
-        reweight(original, Ring(), K=1.0)
+        reweight(original, MODEL, K=1.0)
     with pytest.raises(VfeError):
-        reweight(original, Ring(), T=-1.0)
+        reweight(original, MODEL, T=-1.0)
 
 
 def test_non_finite_observables_are_errors():
     original = draw(boltzmann(1.0, 2.0), 10)
     original.observables["m"][4] = np.nan
     with pytest.raises(VfeError, match="observable `m` is nan for sample 4"):
-        thermodynamics(original, Ring())
+        thermodynamics(original, MODEL)
 
 
 def test_independence_chain_agrees_with_enumeration():

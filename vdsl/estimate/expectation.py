@@ -19,7 +19,6 @@ from vdsl.ir.values import Value
 if TYPE_CHECKING:
     from vdsl.model import Model
 
-_CHUNK = 1024
 _UNARY = {"-": np.negative, "not": np.logical_not}
 _BINARY = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.true_divide, "//": np.floor_divide, "%": np.mod,
@@ -47,13 +46,12 @@ def per_sample(expr: Expr, draw: Draw, model: Model) -> np.ndarray:
     if all(_is_columnwise(node, draw, definitions) for node in walk(expr)):
         values = _columnwise(expr, draw, model.program)
         return np.broadcast_to(np.asarray(values, np.float64), (len(draw),))
-    theta = {name: jnp.asarray(value) for name, value in draw.theta.items()}
 
     @jax.jit
-    def every(x, theta):
-        return jax.lax.map(lambda one: model.evaluate(expr, one, theta), x, batch_size=_CHUNK)
+    def every(x: dict[str, jax.Array], theta: dict[str, jax.Array]) -> jax.Array:
+        return jax.lax.map(lambda one: model.evaluate(expr, one, theta).real, x, batch_size=model.chunk_size)
 
-    return np.asarray(every({name: jnp.asarray(v) for name, v in draw.x.items()}, theta), np.float64)
+    return np.asarray(every(jax.tree.map(jnp.asarray, draw.x), jax.tree.map(jnp.asarray, draw.theta)), np.float64)
 
 
 def derived_function(

@@ -91,7 +91,7 @@ def heat_bath(plan: Plan, opaque: OpaqueEnergy | None = None) -> HeatBath:
     q = plan.allowed.shape[-1]
 
     def sweep(key: jax.Array, states: jax.Array, temperature: jax.Array) -> jax.Array:
-        def update(states, colour):
+        def update(states: jax.Array, colour: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             key, variables, offset, own, others, strides, allowed = colour
             place = offset[..., None] + (states[others] * strides[..., None]).sum(2)  # (V, D, batch)
             index = place[:, :, None] + own[:, :, None, None] * jnp.arange(q)[:, None]  # (V, D, Q, batch)

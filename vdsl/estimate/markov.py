@@ -100,7 +100,7 @@ def sample_markov(
 
     @jax.jit
     def run(states: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        def keep(states, key_and_number):
+        def keep(states: jax.Array, key_and_number: tuple) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             keys, number = jax.random.split(key_and_number[0], thin), key_and_number[1]
             states, rates = jax.lax.scan(sweep, states, (keys, number * thin + jnp.arange(thin)))
             return states, (states[:, :chains].astype(jnp.int16), *rates)

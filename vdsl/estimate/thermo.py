@@ -18,6 +18,8 @@ from vdsl.errors import Diagnostic, VfeError
 from vdsl.estimate.expectation import derived_function, expect_arguments, per_sample
 from vdsl.estimate.importance import Draw, Quality, ln_z, log_weights, quality, variational_free_energy
 from vdsl.estimate.stats import Estimate, jackknife, mean, replicates
+from vdsl.ir.interpret import resolve_parameters
+from vdsl.ir.interpret import temperature as model_temperature
 
 if TYPE_CHECKING:
     from vdsl.model import Model
@@ -96,12 +98,16 @@ def reweight(draw: Draw, model: Model, **changes: float) -> Draw:
     """
     names = {p.name for p in model.program.parameters}
     temperature = changes.pop("T") if "T" in changes and "T" not in names else None
-    # Values of a parameter's default may follow other parameters: only what was changed is overridden, on top of θ.
-    theta = {name: float(v) for name, v in model.parameters({**_dynamic(draw.theta, names), **changes}).items()}
-    T = float(model.temperature(theta)) if temperature is None else float(temperature)
-    if not (np.isfinite(T) and T > 0):
-        raise VfeError(Diagnostic("bad-temperature", f"the temperature must be positive and finite, not {T}"))
-    if temperature is None and "T" not in changes and float(model.temperature(draw.theta)) == T:
+    # Everything else stays as it was drawn, also parameters whose defaults follow a changed one.
+    before = _dynamic(draw.theta, names)
+    theta = resolve_parameters(model.program, {**before, **changes})
+    T = model_temperature(model.program, theta) if temperature is None else float(temperature)
+    if not 0 < T < np.inf:
+        raise VfeError(
+            Diagnostic("bad-temperature", f"the temperature is {T:g}", notes=("expected a positive, finite number",)),
+            exit_code=2,
+        )
+    if temperature is None and model_temperature(model.program, resolve_parameters(model.program, before)) == T:
         T = draw.temperature  # a draw that was moved to another temperature stays there
     energy, observables = evaluate_samples(model, draw.x, theta)
     return replace(draw, energy=energy, temperature=T, theta=theta, observables=observables)
@@ -113,9 +119,9 @@ def evaluate_samples(
     """Energies (n,) and observables {name: (n,)} of configurations {field: (n, elements, …)}, in bounded memory."""
 
     @jax.jit
-    def every(x, theta):
+    def every(x: dict[str, jax.Array], theta: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
         one = lambda c: (model.energy(c, theta), model.observables(c, theta))  # noqa: E731
-        return jax.lax.map(one, x, batch_size=_CHUNK)
+        return jax.lax.map(one, x, batch_size=min(_CHUNK, model.chunk_size))
 
     energy, observables = every(jax.tree.map(jnp.asarray, dict(x)), jax.tree.map(jnp.asarray, dict(theta)))
     return np.asarray(energy), {name: np.asarray(v) for name, v in observables.items()}
