@@ -104,6 +104,10 @@ class Model:
         """What every `expect(…)` of the `derived` quantities averages, for one configuration; by expression."""
         return dict(zip(self.expected, self._expected(self.configuration(x), self.parameters(params)), strict=True))
 
+    def evaluate(self, expr: Expr, x: Any, params: Parameters | None = None) -> Array:
+        """Any closed expression of the program for one configuration, compiled anew; wrap it in `jax.jit`."""
+        return self._value(expr, self._state(self.configuration(x), self.parameters(params)))
+
     @cached_property
     def expected(self) -> tuple[Expr, ...]:
         """The expressions inside the `expect(…)` of the `derived` quantities, each once."""
