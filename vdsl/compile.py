@@ -1,0 +1,67 @@
+"""The pipeline on one page: text -> tokens and tree -> checked Program -> Model.
+
+    source  = decode(bytes)            frontend.parse    UTF-8, line endings
+    module  = parse(source)            frontend.parse    syntax
+    program = check(module, overrides) frontend.check    names, sizes, kinds, values
+    model   = Model(program)           model             the energy as a JAX function
+
+Everything up to the program works without JAX; only `load` and `loads` import it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdsl.errors import Diagnostic, Source, VfeError
+from vdsl.ir.program import Program
+
+if TYPE_CHECKING:
+    from vdsl.model import Model
+
+
+def load(path: str | Path, allow_path: bool = False, **overrides: object) -> Model:
+    """The model in a file, its parameters overridden by name: `load("ising.vfe", L=8)`.
+
+    Data files are looked up beside the model, and nowhere else unless `allow_path`. Raises VfeError.
+    """
+    from vdsl.model import Model
+
+    program, _ = compile_source(read_source(path), overrides, Path(path).resolve().parent, allow_path)
+    return Model(program)
+
+
+def loads(
+    text: str, name: str = "<string>", base_dir: str | Path | None = None, allow_path: bool = False, **overrides: object
+) -> Model:
+    """The model in a string. Data files are looked up in `base_dir`, by default the working directory. Raises VfeError."""
+    from vdsl.model import Model
+
+    base = Path.cwd() if base_dir is None else Path(base_dir)
+    program, _ = compile_source(Source(name, text), overrides, base, allow_path)
+    return Model(program)
+
+
+def read_source(path: str | Path) -> Source:
+    """The text of a file. Raises VfeError (`cannot-read`, exit code 2), or as `decode` does."""
+    from vdsl.frontend.parse import decode
+
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VfeError(Diagnostic("cannot-read", f"cannot read `{path}`: {reason}"), exit_code=2) from None
+    return decode(data, str(path))
+
+
+def compile_source(
+    source: Source,
+    overrides: dict[str, object] | None = None,
+    base_dir: Path | None = None,
+    allow_path: bool = False,
+) -> tuple[Program, tuple[Diagnostic, ...]]:
+    """The program of a source and the warnings about it. Raises VfeError with all the errors of a phase. Needs no JAX."""
+    from vdsl.frontend.check import check
+    from vdsl.frontend.parse import parse
+
+    return check(parse(source), overrides or {}, base_dir, allow_path)

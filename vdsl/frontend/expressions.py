@@ -1,0 +1,683 @@
+"""Expressions: a syntax tree and the declarations around it -> a kind and an IR expression.
+
+Nothing is raised for a user's mistake: it is reported, and the expression becomes `BROKEN`, which whatever contains it
+passes on in silence, so that several mistakes in one statement are all found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vdsl.errors import Related, Span
+from vdsl.frontend import ast, calls, fold, indexing
+from vdsl.frontend.findings import Findings, declared
+from vdsl.frontend.scope import Scope
+from vdsl.frontend.sets import SetTable
+from vdsl.frontend.values import (
+    BROKEN,
+    Axis,
+    Broken,
+    Displacement,
+    LinkPlace,
+    Plaquette,
+    Quantity,
+    Site,
+    Text,
+    Value,
+    add_steps,
+    bounds,
+    is_index,
+    move,
+    number,
+)
+from vdsl.ir.expr import Binder, Const, Expr, IndexVar, Items, Place, Read, Reduce, SetOf, children, walk
+from vdsl.ir.kinds import (
+    BOOL,
+    BOOL_LEVEL,
+    COMPLEX_LEVEL,
+    INT,
+    INT_LEVEL,
+    REAL,
+    REAL_LEVEL,
+    Kind,
+    Matrix,
+    Scalar,
+    Vector,
+    is_number,
+    is_real,
+    join,
+)
+from vdsl.ir.program import Data, Field
+from vdsl.ir.support import is_discrete
+
+LARGEST_EXPRESSION = 100_000
+DEEPEST_EXPRESSION = 150
+LARGEST_REDUCTION = 10**10
+
+
+@dataclass(frozen=True)
+class Role:
+    """Where an expression stands, and so what it may depend on."""
+
+    name: str
+    parameters: bool = True
+    data: bool = False
+    fields: bool = False
+    observables: bool = False
+    expect: bool = False
+
+
+SIZE = Role("a size", parameters=False)
+DEFAULT = Role("the default of a parameter")
+CONSTANT = Role("a constant", data=True)
+TEMPERATURE = Role("the temperature", data=True)
+ENERGY = Role("an interaction", data=True, fields=True)
+OBSERVABLE = Role("an observable", data=True, fields=True, observables=True)
+DERIVED = Role("a derived quantity", data=True, expect=True)
+
+
+class Declarations(Protocol):
+    """What names stand for; declarations are checked when first asked for."""
+
+    findings: Findings
+    scope: Scope
+
+    def value(self, name: str) -> Value | Data | Field:
+        """A parameter, constant, data set, field, observable or derived quantity."""
+        ...
+
+    def energy_of(self, interaction: str) -> Value:
+        """The value of an interaction."""
+        ...
+
+    def temperature(self) -> Value:
+        """The temperature."""
+        ...
+
+    def sets(self) -> SetTable | None:
+        """The sets of the lattice; None if the lattice is broken."""
+        ...
+
+
+class Elaborator:
+    """Checks one top-level expression."""
+
+    def __init__(self, declarations: Declarations, role: Role):
+        self.world = declarations
+        self.role = role
+        self.locals: dict[str, Value] = {}
+        self.ranges: dict[str, tuple[int, int]] = {}
+        self._fresh = 0
+        self._depth = 0
+        self._calls: list[Related] = []
+        self._measured: dict[int, tuple[Expr | Place, int, int]] = {}
+        self._too_large = False
+
+    def error(self, code: str, message: str, span: Span, label: str = "", **more) -> Broken:
+        """Reports an error, with the calls that led to it."""
+        more["related"] = [*more.get("related", ()), *self._calls]
+        self.world.findings.error(code, message, span, label, **more)
+        return BROKEN
+
+    # Walking the tree
+
+    def value(self, node: ast.Expr) -> Value:
+        """What an expression stands for."""
+        if self._too_large:
+            return BROKEN
+        if self._depth >= DEEPEST_EXPRESSION:
+            self._too_large = True
+            return self.error("too-deep", "this expression is nested too deeply", node.span,
+                              notes=[f"at most {DEEPEST_EXPRESSION} levels, counted through functions"],
+                              exit_code=4)  # fmt: skip
+        self._depth += 1
+        try:
+            result = self._value(node)
+        except fold.FoldError as found:
+            result = self.error(found.code, str(found), node.span)
+        finally:
+            self._depth -= 1
+        if isinstance(result, Quantity) and not self._fits(result.expr):
+            self._too_large = True
+            return self.error("too-large", "this expression grows too large when its functions are written out",
+                              node.span, notes=[f"at most {LARGEST_EXPRESSION} operations and "
+                                                f"{DEEPEST_EXPRESSION} levels"], exit_code=4)  # fmt: skip
+        return result
+
+    def quantity(self, node: ast.Expr) -> Quantity | Broken:
+        """The value of an expression that must be a number, a truth value, a vector or a matrix."""
+        return self.as_quantity(self.value(node), node.span)
+
+    def as_quantity(self, value: Value, span: Span) -> Quantity | Broken:
+        """A site or an axis stands for its number where a number is needed."""
+        match value:
+            case Quantity() | Broken():
+                return value
+            case Site(Place(str(base), ())):
+                return Quantity(INT, IndexVar(base))
+            case Site(Place(None, (), n)) if n is not None:
+                return Quantity(INT, n)
+            case Axis(int(axis)):
+                return number(axis)
+            case Axis(str(axis)):
+                return Quantity(INT, IndexVar(axis))
+        return self.error("kind-mismatch", f"a number was expected here, and this is {value}", span, "not a number")
+
+    def _value(self, node: ast.Expr) -> Value:
+        match node:
+            case ast.Number(value=value):
+                return self._literal(value)
+            case ast.String(value=text):
+                return Text(text)
+            case ast.Name():
+                return self._name(node)
+            case ast.Prefix(op=op, operand=operand):
+                return self._prefix(op, self.value(operand), node)
+            case ast.Postfix(operand=operand):
+                return self._adjoint(self.value(operand), node)
+            case ast.Infix():
+                return self._infix(node)
+            case ast.If():
+                return self._if(node)
+            case ast.LetIn(name=name, value=bound, body=body):
+                return self.under({name.id: self.value(bound)}, body)
+            case ast.CallExpr():
+                return calls.call(self, node)
+            case ast.Index():
+                return indexing.index(self, node)
+            case ast.TupleExpr(items=items) | ast.ListExpr(items=items):
+                return self._items(items, node)
+            case ast.Reduction():
+                return self._reduction(node)
+
+    def _literal(self, value: int | float) -> Quantity:
+        constant = fold.literal(value)
+        return Quantity(INT if isinstance(constant.value, int) else REAL, constant)
+
+    def under(self, names: dict[str, Value], body: ast.Expr) -> Value:
+        """The value of an expression with more local names."""
+        before = self.locals
+        self.locals = before | names
+        try:
+            return self.value(body)
+        finally:
+            self.locals = before
+
+    def inline(self, function: ast.Fn, arguments: list[Value], at: Span) -> Value:
+        """The body of a user's function, its arguments put in."""
+        before = self.locals
+        self.locals = {p.id: a for p, a in zip(function.parameters, arguments, strict=True)}
+        if len(self._calls) < 3:
+            self._calls.append(Related(at, f"in this call of `{function.name.id}`"))
+            popped = True
+        else:
+            popped = False
+        try:
+            return self.value(function.body)
+        finally:
+            self.locals = before
+            if popped:
+                self._calls.pop()
+
+    def with_role(self, role: Role, node: ast.Expr) -> Value:
+        """The value of an expression in another role."""
+        before, self.role = self.role, role
+        try:
+            return self.value(node)
+        finally:
+            self.role = before
+
+    def _name(self, node: ast.Name) -> Value:
+        name = node.id
+        if name in self.locals:
+            return self.locals[name]
+        match name:
+            case "pi":
+                return Quantity(REAL, Const(3.141592653589793))
+            case "inf":
+                return Quantity(REAL, Const(float("inf")))
+            case "true" | "false":
+                return Quantity(BOOL, Const(name == "true"))
+        scope = self.world.scope
+        if name not in scope.values:
+            if name in scope.interactions:
+                return self._allowed("field", name, node) or self.world.energy_of(name)
+            return self.world.temperature() if name == "T" else BROKEN
+        found = self.world.value(name)
+        statement = scope.values[name]
+        match found:
+            case Field():
+                hint = f"{name}[x, mu]" if found.on == "links" else f"{name}[i]"
+                return self._allowed("field", name, node) or self.error(
+                    "bad-index", f"the field `{name}` has one value per {found.on[:-1]}: say which", node.span,
+                    related=[declared(name, statement.name.span)], hints=[f"write `{hint}` inside a reduction"],
+                )  # fmt: skip
+            case Data():
+                return self._allowed("data", name, node) or indexing.read_data(self, found, node, ())
+        match statement:
+            case ast.ParamDecl() if isinstance(found, Quantity) and not fold.is_static(found.expr):
+                return self._allowed("parameter", name, node) or found
+            case ast.Let() if isinstance(found, Quantity) and not fold.is_static(found.expr):
+                return self._allowed("parameter", name, node) or found
+            case ast.ObservableDecl():
+                return self._allowed("observable", name, node) or found
+            case ast.DerivedDecl():
+                if self.role is DERIVED:
+                    return found
+                return self.error(
+                    "wrong-place", f"{self.role.name} cannot use the derived quantity `{name}`", node.span,
+                    related=[declared(name, statement.name.span)], notes=["only `derived` statements may"],
+                )  # fmt: skip
+        return found
+
+    def _allowed(self, what: str, name: str, node: ast.Expr) -> Broken | None:
+        """None when this role may depend on such a thing; otherwise the error is reported."""
+        role = self.role
+        allowed = {
+            "parameter": role.parameters, "data": role.data, "field": role.fields, "observable": role.observables,
+        }[what]  # fmt: skip
+        if allowed:
+            return None
+        scope = self.world.scope
+        place = scope.values.get(name) or scope.interactions[name]
+        related = [declared(name, place.name.span)]
+        if role is SIZE:
+            hints = [f"declare it with `param {name} : int`"] if isinstance(place, ast.ParamDecl) else []
+            return self.error("not-static", f"`{name}` is not known when the model is compiled", node.span,
+                              "sizes must be known", related=related, hints=hints)  # fmt: skip
+        if role is DERIVED:
+            return self.error("wrong-place", f"`{name}` fluctuates: a derived quantity may only use its averages",
+                              node.span, related=related, hints=[f"write `expect({name})`"])  # fmt: skip
+        hints = []
+        if role in (CONSTANT, TEMPERATURE) and what == "field":
+            hints = ["use an `observable`, or a `fn` that takes the value as an argument"]
+        elif what == "observable":
+            hints = ["repeat its definition, or put the common part in a `fn`"]
+        return self.error("wrong-place", f"{role.name} cannot depend on the {what} `{name}`", node.span,
+                          related=related, hints=hints)  # fmt: skip
+
+    # Operators
+
+    def _prefix(self, op: str, value: Value, node: ast.Expr) -> Value:
+        if isinstance(value, Broken):
+            return BROKEN
+        if op == "-" and isinstance(value, Axis | Displacement):
+            return self._scale(Const(-1), value)
+        operand = self.as_quantity(value, node.span)
+        if isinstance(operand, Broken):
+            return BROKEN
+        if op == "not":
+            if operand.kind != BOOL:
+                return self.error("kind-mismatch", f"`not` needs a truth value, and this is {operand}", node.span)
+            return Quantity(BOOL, fold.unary("not", operand.expr))
+        if operand.kind == BOOL:
+            return self.error("kind-mismatch", f"`{op}` needs a number, and this is {operand}", node.span)
+        if op == "+":
+            return operand
+        if isinstance(operand.expr, Items):
+            return Quantity(operand.kind, Items(tuple(fold.unary("-", x) for x in operand.expr.items)))
+        return Quantity(operand.kind, fold.unary("-", operand.expr))
+
+    def _adjoint(self, value: Value, node: ast.Expr) -> Value:
+        operand = self.as_quantity(value, node.span)
+        match operand:
+            case Broken():
+                return BROKEN
+            case Quantity(Scalar(level), _) if INT_LEVEL <= level < COMPLEX_LEVEL:
+                return operand
+            case Quantity(Scalar(level) | Vector(_, level), _) if level != COMPLEX_LEVEL:
+                return self.error("kind-mismatch", f"`'` is the adjoint of a number or a matrix, and this is {operand}",
+                                  node.span)  # fmt: skip
+        return Quantity(operand.kind, fold.unary("'", operand.expr))
+
+    def _infix(self, node: ast.Infix) -> Value:
+        """Chains `a + b + c …` are walked in a loop, so that only real nesting counts as depth."""
+        spine = [node]
+        while isinstance(spine[-1].left, ast.Infix):
+            spine.append(spine[-1].left)
+        total = self.value(spine[-1].left)
+        for link in reversed(spine):
+            try:
+                right = self.value(link.right)
+                total = self._combine(link.op, total, right, link)
+            except fold.FoldError as found:
+                total = self.error(found.code, str(found), link.span)
+            if isinstance(total, Quantity) and not self._fits(total.expr):
+                return self.error("too-large", "this expression has too many operations in a row", node.span,
+                                  notes=[f"at most {DEEPEST_EXPRESSION} in a row"],
+                                  hints=["use `sum` over a set"], exit_code=4)  # fmt: skip
+        return total
+
+    def _combine(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
+        if isinstance(a, Broken) or isinstance(b, Broken):
+            return BROKEN
+        if op in ("+", "-", "*") and isinstance(a, Site | Axis | Displacement) | isinstance(
+            b, Site | Axis | Displacement
+        ):
+            return self._combine_places(op, a, b, node)
+        left, right = self.as_quantity(a, node.left.span), self.as_quantity(b, node.right.span)
+        if isinstance(left, Broken) or isinstance(right, Broken):
+            return BROKEN
+        kind = _infix_kind(op, left, right, self.ranges)
+        if kind is None:
+            return self._mismatch(op, left, right, node)
+        if op in ("==", "!="):
+            self.warn_exact(left.expr, right.expr, node.span)
+        if isinstance(kind, Vector) and fold.is_static(left.expr) and fold.is_static(right.expr):
+            pairs = zip(_spread(left.expr, kind.n), _spread(right.expr, kind.n), strict=True)
+            return Quantity(kind, Items(tuple(fold.binary(op, x, y) for x, y in pairs)))
+        return Quantity(kind, fold.binary(op, left.expr, right.expr))
+
+    def _mismatch(self, op: str, left: Quantity, right: Quantity, node: ast.Infix) -> Broken:
+        shaped = [q for q in (left, right) if not isinstance(q.kind, Scalar)]
+        hints, code = [], "shape-mismatch" if shaped else "kind-mismatch"
+        both_vectors = isinstance(left.kind, Vector) and isinstance(right.kind, Vector)
+        if both_vectors and op == "*":
+            hints = ["write `dot(a, b)` for the scalar product"]
+        elif op == "^" and shaped:
+            hints = ["write products out, or take `dot(a, a)` for a square"]
+        elif op in ("+", "-", "*", "/", "^") and BOOL in (left.kind, right.kind):
+            hints = ["turn a truth value into a number with `if … then 1 else 0`"]
+        elif op in ("<", "<=", ">", ">=", "==", "!=") and any(q.kind == Scalar(COMPLEX_LEVEL) for q in (left, right)):
+            hints = ["compare `re(…)`, `im(…)` or `abs(…)`"]
+        return self.error(code, f"`{op}` does not join {left} and {right}", node.span, hints=hints)
+
+    def _combine_places(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
+        match op, a, b:
+            case "*", Quantity(kind, amount), Axis() | Displacement():
+                return self._scale(amount, b) if kind == INT and is_index(amount) else self._bad_place(op, a, b, node)
+            case "*", Axis() | Displacement(), Quantity():
+                return self._combine_places(op, b, a, node)
+            case "+", Axis() | Displacement() | Quantity(), Site():
+                return self._combine_places(op, b, a, node)
+        first = None if isinstance(a, Site) else self._steps(a, node.left.span)
+        second = None if isinstance(b, Site) else self._steps(b, node.right.span)
+        if op == "*" or (first is None and not isinstance(a, Site)) or second is None:
+            return self._bad_place(op, a, b, node)
+        steps = second.steps if op == "+" else self._scale(Const(-1), second).steps
+        if isinstance(a, Site):
+            return Site(move(a.place, steps, _add_amounts))
+        return Displacement(add_steps(first.steps, steps, _add_amounts)) if first else BROKEN
+
+    def _bad_place(self, op: str, a: Value, b: Value, node: ast.Infix) -> Broken:
+        hints: list[str] = []
+        notes = ["a site moves by an axis (`x + mu`), a multiple of one (`x - 2*mu`), or whole cells (`i + (1, -1)`)"]
+        if (
+            isinstance(a, Quantity)
+            and isinstance(a.kind, Vector)
+            or isinstance(b, Quantity)
+            and isinstance(b.kind, Vector)
+        ):
+            sets = self.world.sets()
+            axes = sets.lattice.n_axes if sets else 0
+            notes = [f"the lattice has {axes} axes, so a displacement is {axes} integers known when compiling"]
+        elif isinstance(a, Site) and isinstance(b, Site):
+            hints = ["to compare two sites, write `i == j`"] if op == "-" else []
+        verb = {"+": "plus", "-": "minus", "*": "times"}[op]
+        return self.error("kind-mismatch", f"{a} {verb} {b} is not a place", node.span, notes=notes, hints=hints)
+
+    def _steps(self, value: Value, span: Span) -> Displacement | None:
+        """A displacement out of an axis, a displacement, a tuple of integers, or (in one dimension) an integer."""
+        sets = self.world.sets()
+        n_axes = sets.lattice.n_axes if sets else 0
+        match value:
+            case Displacement():
+                return value
+            case Axis(axis):
+                return Displacement(((axis, Const(1)),))
+            case Quantity(Vector(n), Items(items)) if n == n_axes and all(is_index(x) for x in items):
+                return Displacement(move(Place(None), tuple(enumerate(items)), _add_amounts).steps)
+            case Quantity(kind, amount) if kind == INT and n_axes == 1 and is_index(amount):
+                return Displacement(move(Place(None), ((0, amount),), _add_amounts).steps)
+        return None
+
+    def _scale(self, amount: Expr, value: Axis | Displacement) -> Displacement:
+        steps = value.steps if isinstance(value, Displacement) else ((value.axis, Const(1)),)
+        scaled = tuple((axis, fold.binary("*", amount, n) if n != Const(1) else amount) for axis, n in steps)
+        return Displacement(move(Place(None), scaled, _add_amounts).steps)
+
+    def _if(self, node: ast.If) -> Value:
+        condition, yes, no = self.quantity(node.condition), self.quantity(node.yes), self.quantity(node.no)
+        if isinstance(condition, Quantity) and condition.kind != BOOL:
+            condition = self.error("kind-mismatch", f"a condition must be a truth value, and this is {condition}",
+                                   node.condition.span, hints=["compare it: `x != 0`"])  # fmt: skip
+        if isinstance(condition, Broken) or isinstance(yes, Broken) or isinstance(no, Broken):
+            return BROKEN
+        kind = yes.kind if yes.kind == no.kind else join(yes.kind, no.kind)
+        if kind is None:
+            code = "kind-mismatch" if isinstance(yes.kind, Scalar) and isinstance(no.kind, Scalar) else "shape-mismatch"
+            return self.error(code, f"the branches of this `if` differ: {yes} and {no}", node.span)
+        return Quantity(kind, fold.select(condition.expr, yes.expr, no.expr))
+
+    def _items(self, nodes: tuple[ast.Expr, ...], node: ast.Expr) -> Value:
+        items = [self.quantity(n) for n in nodes]
+        if any(isinstance(q, Broken) for q in items) or not items:
+            return BROKEN if items else self.error("kind-mismatch", "an empty tuple has no value", node.span)
+        for item, n in zip(items, nodes, strict=True):
+            if isinstance(item, Quantity) and not is_number(item.kind):
+                return self.error("kind-mismatch", f"a vector is made of numbers, and this is {item}", n.span)
+        level = max(q.kind.level for q in items if isinstance(q, Quantity) and isinstance(q.kind, Scalar))
+        return Quantity(Vector(len(items), level), Items(tuple(q.expr for q in items if isinstance(q, Quantity))))
+
+    # Reductions
+
+    def fresh(self, prefix: str) -> str:
+        """A variable that no other reduction uses."""
+        self._fresh += 1
+        return f"{prefix}.{self._fresh}"
+
+    def _reduction(self, node: ast.Reduction) -> Value:
+        sets = self.world.sets()
+        if sets is None:
+            return BROKEN
+        before = self.locals
+        binders: list[Binder] = []
+        elements = 1
+        try:
+            for binder in node.binders:
+                names, more = self._bind(binder, sets)
+                if more is None:
+                    return BROKEN
+                for b in more:
+                    elements *= sets.count(b.over)
+                binders += more
+                self.locals = self.locals | names
+            where = None if node.where is None else self.quantity(node.where)
+            body = self.quantity(node.body)
+        finally:
+            self.locals = before
+        if isinstance(where, Quantity) and where.kind != BOOL:
+            where = self.error("kind-mismatch", f"`where` needs a truth value, and this is {where}", node.where.span
+                               if node.where else node.span, hints=["compare it: `x != 0`"])  # fmt: skip
+        if isinstance(body, Broken) or isinstance(where, Broken):
+            return BROKEN
+        if elements > LARGEST_REDUCTION:
+            return self.error("too-large", f"this `{node.op.id}` runs over {elements:.3g} elements", node.span,
+                              notes=[f"at most {LARGEST_REDUCTION:.0e}"], exit_code=4)  # fmt: skip
+        if elements == 0 and node.op.id in ("mean", "max", "min"):
+            return self.error("empty-set", f"`{node.op.id}` over an empty set has no value", node.span)
+        kind = _reduction_kind(node.op.id, body.kind)
+        if kind is None:
+            hints = {
+                BOOL: ["count with `if … then 1 else 0`"],
+            }.get(body.kind, [])  # type: ignore[call-overload]
+            return self.error("kind-mismatch", f"`{node.op.id}` does not reduce {body}", node.body.span, hints=hints)
+        condition = None if where is None or where.expr == Const(True) else where.expr
+        return Quantity(kind, Reduce(node.op.id, tuple(binders), body.expr, condition))
+
+    def _bind(self, binder: ast.BinderExpr, sets: SetTable) -> tuple[dict[str, Value], list[Binder] | None]:
+        over = self.set_of(binder.over)
+        names = [n.id for n in binder.names]
+        if over is None:
+            return {}, None
+        expected = {"sites": (1,), "axes": (1,), "range": (1,), "links": (1, 2), "planes": (2,), "plaquettes": (1, 3),
+                    "bonds": (2,), "pairs": (2,)}[over.kind]  # fmt: skip
+        if len(names) not in expected:
+            example = {"links": "l", "plaquettes": "p", "planes": "<mu, nu>", "bonds": "<i, j>", "pairs": "<i, j>"}
+            self.error("bad-binder", f"an element of this set needs {' or '.join(map(str, expected))} "
+                       f"variable{'s' if expected != (1,) else ''}, and there {'is' if len(names) == 1 else 'are'} "
+                       f"{len(names)}", binder.span, hints=[f"write `{example.get(over.kind, 'i')} in …`"])  # fmt: skip
+            return {}, None
+        lattice = sets.lattice
+        closed = "open" not in lattice.boundary
+        site, a, b = self.fresh("x"), self.fresh("mu"), self.fresh("nu")
+        self.ranges[site] = (0, max(0, lattice.n_sites - 1))
+        self.ranges[a] = self.ranges[b] = (0, max(0, lattice.n_axes - 1))
+        here = Site(Place(site))
+        match over.kind:
+            case "sites":
+                return {names[0]: here}, [Binder((site,), over)]
+            case "axes":
+                return {names[0]: Axis(a)}, [Binder((a,), over)]
+            case "planes":
+                return {names[0]: Axis(a), names[1]: Axis(b)}, [Binder((a, b), over)]
+            case "links":
+                split = [Binder((site,), SetOf("sites")), Binder((a,), SetOf("axes"))]
+                bound: dict[str, Value] = (
+                    {names[0]: LinkPlace(Place(site), a)} if len(names) == 1 else {names[0]: here, names[1]: Axis(a)}
+                )
+                return bound, split if closed else [Binder((site, a), over)]
+            case "plaquettes":
+                split = [Binder((site,), SetOf("sites")), Binder((a, b), SetOf("planes"))]
+                if len(names) == 1:
+                    bound = {names[0]: Plaquette(Place(site), a, b)}
+                else:
+                    bound = dict(zip(names, (here, Axis(a), Axis(b)), strict=True))
+                return bound, split if closed else [Binder((site, a, b), over)]
+            case "range":
+                start, stop, step = over.bounds
+                k = self.fresh("k")
+                steps = len(range(start, stop, step))
+                last = start + step * max(0, steps - 1)
+                self.ranges[k] = (min(start, last), max(start, last))
+                return {names[0]: Quantity(INT, IndexVar(k))}, [Binder((k,), over)]
+        i, j = self.fresh("i"), self.fresh("j")
+        self.ranges[i] = self.ranges[j] = self.ranges[site]
+        bond_set = over.name if over.kind == "bonds" else "pairs"
+        return {names[0]: Site(Place(i), bond_set), names[1]: Site(Place(j), bond_set)}, [Binder((i, j), over)]
+
+    def set_of(self, node: ast.Expr) -> SetOf | None:
+        """The set that a name or a call stands for; None when it is none (reported)."""
+        sets = self.world.sets()
+        if sets is None:
+            return None
+        before, self.role = self.role, SIZE
+        try:
+            return sets.resolve(self, node)
+        finally:
+            self.role = before
+
+    # Guards
+
+    def warn_exact(self, left: Expr, right: Expr, span: Span) -> None:
+        """Warns about testing a continuous field for equality."""
+        for node in (*walk(left), *walk(right)):
+            if isinstance(node, Read):
+                found = self.world.value(node.field)
+                if isinstance(found, Field) and not is_discrete(found.support):
+                    self.world.findings.warning(
+                        "exact-comparison", f"the values of `{node.field}` are never exactly equal to anything", span,
+                        notes=["the field is continuous: this has probability zero"],
+                        hints=["compare with a tolerance: `abs(a - b) < 0.1`"],
+                    )  # fmt: skip
+                    return
+
+    def _fits(self, expr: Expr) -> bool:
+        _, size, depth = self._measure(expr)
+        return size <= LARGEST_EXPRESSION and depth <= DEEPEST_EXPRESSION
+
+    def _measure(self, node: Expr | Place) -> tuple[Expr | Place, int, int]:
+        """Size and depth as a tree (shared parts count each time); kept, so that each node costs its children only."""
+        known = self._measured.get(id(node))
+        if known is None:
+            below = [self._measure(c) for c in children(node)]
+            known = (node, 1 + sum(b[1] for b in below), 1 + max((b[2] for b in below), default=0))
+            self._measured[id(node)] = known
+        return known
+
+
+def _spread(expr: Expr, n: int) -> tuple[Expr, ...]:
+    return expr.items if isinstance(expr, Items) else (expr,) * n
+
+
+def _add_amounts(a: Expr, b: Expr) -> Expr:
+    if b == Const(0):
+        return a
+    return b if a == Const(0) else fold.binary("+", a, b)
+
+
+def _infix_kind(op: str, left: Quantity, right: Quantity, ranges: dict[str, tuple[int, int]]) -> Kind | None:
+    a, b = left.kind, right.kind
+    match op:
+        case "+" | "-":
+            return None if BOOL in (a, b) else join(a, b)
+        case "*":
+            return _product_kind(a, b)
+        case "/":
+            return _quotient_kind(a, b)
+        case "//" | "%":
+            return join(a, b) if is_real(a) and is_real(b) else None
+        case "^":
+            return _power_kind(left, right, ranges)
+        case "==" | "!=":
+            same = isinstance(a, Scalar) and isinstance(b, Scalar) and join(a, b) is not None
+            return BOOL if same and COMPLEX_LEVEL not in (a.level, b.level) else None  # type: ignore[union-attr]
+        case "<" | "<=" | ">" | ">=":
+            return BOOL if is_real(a) and is_real(b) else None
+        case "and" | "or":
+            return BOOL if a == b == BOOL else None
+    return None
+
+
+def _product_kind(a: Kind, b: Kind) -> Kind | None:
+    match a, b:
+        case (Scalar(x), Scalar(y)) if min(x, y) > BOOL_LEVEL:
+            return Scalar(max(x, y))
+        case (Scalar(x), Vector(n, y)) | (Vector(n, y), Scalar(x)) if x > BOOL_LEVEL:
+            return Vector(n, max(x, y))
+        case (Scalar(x), Matrix() as m) | (Matrix() as m, Scalar(x)) if x > BOOL_LEVEL:
+            return m
+        case (Matrix(n), Matrix(m)) if n == m:
+            return a
+    return None
+
+
+def _quotient_kind(a: Kind, b: Kind) -> Kind | None:
+    if not isinstance(b, Scalar) or b == BOOL or a == BOOL:
+        return None
+    match a:
+        case Scalar(level):
+            return Scalar(max(level, b.level, REAL_LEVEL))
+        case Vector(n, level):
+            return Vector(n, max(level, b.level, REAL_LEVEL))
+    return a
+
+
+def _power_kind(left: Quantity, right: Quantity, ranges: dict[str, tuple[int, int]]) -> Kind | None:
+    a, b = left.kind, right.kind
+    if not (is_number(a) and is_number(b) and isinstance(a, Scalar) and isinstance(b, Scalar)):
+        return None
+    if a == b == INT:
+        known = bounds(right.expr, ranges) if is_index(right.expr) else None
+        return INT if known is not None and known[0] >= 0 else REAL
+    return Scalar(max(a.level, b.level))
+
+
+def _reduction_kind(op: str, body: Kind) -> Kind | None:
+    match op, body:
+        case _, Scalar(level) if level == BOOL_LEVEL:
+            return None
+        case "sum", _:
+            return body
+        case "mean", Scalar(level):
+            return Scalar(max(level, REAL_LEVEL))
+        case "mean", Vector(n, level):
+            return Vector(n, max(level, REAL_LEVEL))
+        case "mean", Matrix():
+            return body
+        case "prod", Scalar():
+            return body
+        case "max" | "min", Scalar(level) if level < COMPLEX_LEVEL:
+            return body
+    return None

@@ -1,0 +1,154 @@
+"""Claims, sweeps and settings: the statements that say how to treat a model rather than what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vdsl.errors import Related
+from vdsl.frontend import ast
+from vdsl.frontend.findings import Findings, count, declared, several, suggest
+from vdsl.frontend.values import Broken, Quantity, Text
+from vdsl.ir.expr import Const, Items
+from vdsl.ir.program import Claim, Field, Range, Scan, Settings
+from vdsl.ir.support import Angle, Clock, Complex, Group, Occupation, Potts, Real, Spin, Sphere, describe
+
+# kind -> supports that it can act on; an empty tuple: it acts on the lattice and takes no field
+SYMMETRIES: dict[str, tuple[type, ...]] = {
+    "z2": (Spin, Real, Complex, Sphere, Angle, Occupation, Clock),
+    "translation": (),
+    "permutation": (Potts,),
+    "shift": (Angle, Clock, Real),
+    "rotation": (Sphere, Real, Complex),
+    "gauge": (Angle, Group),
+}
+LONGEST_SCAN = 100_000
+Evaluate = Callable[[ast.Expr], object]
+
+
+def claims_of(s: ast.SymmetryDecl, field_of: Callable[[str], Field | None], names: list[str],
+              findings: Findings) -> list[Claim]:  # fmt: skip
+    """The claims of one statement, each of a known kind and about fields that it can act on."""
+    out = []
+    for node in s.claims:
+        name = node.function if isinstance(node, ast.CallExpr) else node
+        arguments = node.arguments if isinstance(node, ast.CallExpr) else ()
+        if not isinstance(name, ast.Name) or name.id not in SYMMETRIES:
+            spelled = name.id if isinstance(name, ast.Name) else ""
+            findings.error("unknown-symmetry", f"no symmetry called `{spelled}`", name.span,
+                           notes=[f"symmetries: {several(SYMMETRIES)}"], hints=suggest(spelled, SYMMETRIES))  # fmt: skip
+            continue
+        supports = SYMMETRIES[name.id]
+        if bool(arguments) != bool(supports):
+            wanted = "names the fields it acts on" if supports else "takes no field"
+            hints = [f"write `{name.id}({names[0] if names else 's'})`" if supports else f"write `{name.id}`"]
+            findings.error("wrong-arguments", f"`{name.id}` {wanted}", node.span, hints=hints)
+            continue
+        fields = [_acted_on(a, name.id, field_of, names, findings) for a in arguments]
+        if all(f is not None for f in fields):
+            out.append(Claim(name.id, tuple(f.name for f in fields if f is not None)))
+    return out
+
+
+def scan_of(s: ast.ScanDecl, evaluate: Evaluate, allowed: Range | None, structural: bool, at: ast.ParamDecl,
+            findings: Findings) -> Scan | None:  # fmt: skip
+    """The values of a sweep, each within the parameter's range."""
+    values = _scan_values(s, evaluate, findings)
+    if values is None:
+        return None
+    if len(values) == 0:
+        findings.error("bad-scan", f"the scan of `{s.name.id}` is empty", s.values.span)
+        return None
+    for value in values:
+        if structural and value != int(value):
+            findings.error("bad-scan", f"`{s.name.id}` is an integer, and the scan holds {value:g}", s.values.span,
+                           related=[declared(s.name.id, at.name.span)], hints=["use `range(…)` or a list"])  # fmt: skip
+            return None
+        if not np.isfinite(value) or (allowed is not None and value not in allowed):
+            findings.error("out-of-range", f"the scan holds {s.name.id} = {value:g}, which is out of range", s.values.span,
+                           related=[Related(at.range.span, "declared here")] if at.range else [],
+                           notes=[f"the range is {allowed}"] if allowed else [])  # fmt: skip
+            return None
+    return Scan(s.name.id, tuple(float(v) for v in values))
+
+
+def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Settings:
+    """The options of a `guide` or `train` block: numbers, truth values and strings known when compiling."""
+    options: dict[str, bool | int | float | str] = {}
+    places: dict[str, ast.Name] = {}
+    for option in s.options:
+        key = option.key.id
+        if key in places:
+            findings.error("duplicate-name", f"the option `{key}` is given twice", option.key.span,
+                           related=[Related(places[key].span, "first given here")])  # fmt: skip
+            continue
+        places[key] = option.key
+        match evaluate(option.value):
+            case Broken():
+                pass
+            case Text(text):
+                options[key] = text
+            case Quantity(_, Const(value)) if not isinstance(value, complex):
+                options[key] = value
+            case found:
+                findings.error("bad-option", f"the option `{key}` is a number, a truth value or a string, and this is {found}",
+                               option.value.span)  # fmt: skip
+    return Settings(s.name.id if s.name else "", tuple(sorted(options.items())))
+
+
+def _acted_on(node: ast.Expr, kind: str, field_of, names: list[str], findings: Findings) -> Field | None:
+    name = node.id if isinstance(node, ast.Name) else ""
+    if name not in names:
+        findings.error("unknown-field", f"no field called `{name}`", node.span, "not a field",
+                       notes=[f"fields: {several(names)}"], hints=suggest(name, names))  # fmt: skip
+        return None
+    field = field_of(name)
+    if field is None:
+        return None
+    if not isinstance(field.support, SYMMETRIES[kind]):
+        findings.error("wrong-symmetry", f"`{kind}` does not act on the field `{name}`, a {describe(field.support)}",
+                       node.span)  # fmt: skip
+        return None
+    if kind == "gauge" and field.on != "links":
+        findings.error("wrong-symmetry", f"a gauge transformation acts on links, and `{name}` lives on sites", node.span)
+        return None
+    return field
+
+
+def _scan_values(s: ast.ScanDecl, evaluate: Evaluate, findings: Findings):
+    match s.values:
+        case ast.CallExpr(function=ast.Name(id=("linspace" | "range") as name), arguments=nodes, keywords=()):
+            numbers = [_real(n, evaluate, findings) for n in nodes]
+            if any(x is None for x in numbers):
+                return None
+            known = [x for x in numbers if x is not None]
+            if name == "linspace" and len(known) == 3 and isinstance(known[2], int) and 1 <= known[2] <= LONGEST_SCAN:
+                return np.linspace(known[0], known[1], known[2])
+            if name == "range" and 1 <= len(known) <= 3 and all(isinstance(x, int) for x in known):
+                if len(known) < 3 or known[2] != 0:
+                    values = range(*(int(x) for x in known))
+                    if len(values) <= LONGEST_SCAN:
+                        return values
+            wanted = "`linspace(first, last, how many)`" if name == "linspace" else "`range(start, stop, step)` of integers"
+            findings.error("bad-scan", f"a scan was expected as {wanted}", s.values.span,
+                           notes=[f"at most {count(LONGEST_SCAN, 'value')}"])  # fmt: skip
+            return None
+        case _:
+            match evaluate(s.values):
+                case Broken():
+                    return None
+                case Quantity(_, Items(items)) if all(isinstance(x, Const) for x in items):
+                    return [x.value.real for x in items if isinstance(x, Const)]
+    findings.error("bad-scan", "a scan is `linspace(a, b, n)`, `range(…)` or a list of numbers", s.values.span)
+    return None
+
+
+def _real(node: ast.Expr, evaluate: Evaluate, findings: Findings) -> int | float | None:
+    match evaluate(node):
+        case Quantity(_, Const(value)) if not isinstance(value, bool | complex):
+            return value
+        case Broken():
+            return None
+    findings.error("bad-scan", "a number known when compiling was expected here", node.span)
+    return None
