@@ -20,7 +20,7 @@ import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
 from vdsl.ir import interpret
-from vdsl.ir.expr import Expect, Expr, Param, Ref, walk
+from vdsl.ir.expr import Expr, Param, Ref, walk
 from vdsl.ir.program import Field, Program
 from vdsl.ir.support import (
     Angle,
@@ -100,19 +100,9 @@ class Model:
         values = self._observables(self.configuration(x), self.parameters(params))
         return {o.name: v for o, v in zip(self.program.observables, values, strict=True)}
 
-    def expectations(self, x: Any, params: Parameters | None = None) -> dict[Expr, Array]:
-        """What every `expect(…)` of the `derived` quantities averages, for one configuration; by expression."""
-        return dict(zip(self.expected, self._expected(self.configuration(x), self.parameters(params)), strict=True))
-
     def evaluate(self, expr: Expr, x: Any, params: Parameters | None = None) -> Array:
-        """Any closed expression of the program for one configuration, compiled anew; wrap it in `jax.jit`."""
+        """Any closed expression of the program (not compiled on its own: wrap the caller in `jax.jit`)."""
         return self._value(expr, self._state(self.configuration(x), self.parameters(params)))
-
-    @cached_property
-    def expected(self) -> tuple[Expr, ...]:
-        """The expressions inside the `expect(…)` of the `derived` quantities, each once."""
-        nodes = (n.value for o in self.program.derived for n in walk(o.value) if isinstance(n, Expect))
-        return tuple(dict.fromkeys(nodes))
 
     # Batches
 
@@ -218,12 +208,6 @@ class Model:
             return tuple(self._value(Ref(o.name), state) for o in self.program.observables)
 
         return jax.jit(observables)
-
-    @cached_property
-    def _expected(self) -> Callable[[Configuration, Parameters], tuple[Array, ...]]:
-        return jax.jit(
-            lambda x, theta: tuple(self._value(e, s) for s in [self._state(x, theta)] for e in self.expected)
-        )
 
     @cached_property
     def _temperature(self) -> Callable[[Parameters], Array]:
