@@ -1,1 +1,7 @@
-"""Exact answers for discrete fields: variable elimination and closed forms."""
+"""Exact answers for discrete fields: variable elimination, exact samples, closed forms, enumeration."""
+
+from vdsl.exact.cost import Cost
+from vdsl.exact.elimination import ConditionalTables, conditional_tables, draw
+from vdsl.exact.result import ExactResult, ExactValue, cost, solve
+
+__all__ = ["ConditionalTables", "Cost", "ExactResult", "ExactValue", "conditional_tables", "cost", "draw", "solve"]

@@ -22,6 +22,7 @@ from vdsl.ir.program import Program
 from vdsl.ir.support import cardinality
 from vdsl.ir.tables import Context, Elements, NotLocal, Scope, collect_reads, evaluate, expand, presence
 
+SMALL_TABLE = 2**10  # a body of this many states is tabulated as it stands; a wider one is expanded first
 MAX_TABLE = 2**16
 MAX_ENTRIES = 2**25
 _ROUNDING = 1e-13
@@ -119,8 +120,13 @@ def factorise(program: Program, theta: dict[str, float]) -> FactorGraph:
 def factorise_observable(program: Program, expr: Expr, theta: dict[str, float]) -> Polynomial | None:
     """An observable as a polynomial of degree ≤ 2 in sums of factors, or None if it is not one."""
     context = Context(program, theta)
+    return polynomial_of(context, context.inline(expr))
+
+
+def polynomial_of(context: Context, node: Expr) -> Polynomial | None:
+    """The same for an expression without references to observables."""
     try:
-        return _polynomial(context, context.inline(expr))
+        return _polynomial(context, node)
     except NotLocal:
         return None
 
@@ -212,7 +218,8 @@ def _decompose(tables: np.ndarray) -> Iterable[tuple[list[int], np.ndarray, np.n
     m, k, shape = len(tables), tables.ndim - 1, tables.shape[1:]
     axes = tuple(range(1, k + 1))
     everything = np.arange(m)
-    if m == 0 or k == 0 or m * math.prod(q + 1 for q in shape) > 4 * MAX_ENTRIES or not np.isfinite(tables).all():
+    affordable = math.prod(shape) <= SMALL_TABLE and m * math.prod(q + 1 for q in shape) <= MAX_ENTRIES
+    if m == 0 or k == 0 or not affordable or not np.isfinite(tables).all():
         yield list(range(k)), everything, tables
         return
     parts = tables
@@ -314,9 +321,16 @@ def _split(
             _split(context, body, every.take(present), coefficient[outer[present]], out, term)
         case _:
             try:
-                _add_tables(context, node, elements, coefficient, out, term)
+                _add_tables(context, node, elements, coefficient, out, term, SMALL_TABLE)
             except NotLocal:
-                _split(context, _distributed(context, node), elements, coefficient, out, term)
+                trial = _Collector(entries=out.entries)
+                try:
+                    _split(context, _distributed(context, node), elements, coefficient, trial, term)
+                except NotLocal:
+                    _add_tables(context, node, elements, coefficient, out, term, MAX_TABLE)
+                else:
+                    trial.entries -= out.entries
+                    out.absorb(trial)
 
 
 def _distributed(context: Context, node: Expr) -> Expr:
@@ -350,7 +364,13 @@ def _times(bracket: Expr, other: Expr, swap: bool) -> Expr:
 
 
 def _add_tables(
-    context: Context, node: Expr, elements: Elements, coefficient: np.ndarray, out: _Collector, term: str
+    context: Context,
+    node: Expr,
+    elements: Elements,
+    coefficient: np.ndarray,
+    out: _Collector,
+    term: str,
+    largest: int,
 ) -> None:
     """Tabulates a body over the states of what it reads, for all elements whose reads coincide in the same way."""
     reads = collect_reads(context, node, elements)
@@ -364,7 +384,7 @@ def _add_tables(
         k = int(rank.max()) + 1
         first_read = [int(np.argmax(rank == a)) for a in range(k)]
         shape = [context.cardinality[reads[r][1].field] for r in first_read]
-        if math.prod(shape) > MAX_TABLE or out.entries + len(rows) * math.prod(shape) > MAX_ENTRIES:
+        if math.prod(shape) > largest or out.entries + len(rows) * math.prod(shape) > MAX_ENTRIES:
             raise NotLocal
         values = {}
         for (key, read, _, _), axis, sign in zip(reads, rank, signs[rows].T, strict=True):

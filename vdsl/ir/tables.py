@@ -221,7 +221,7 @@ def expand(context: Context, elements: Elements, reduce: Reduce) -> tuple[Elemen
     _check_size(elements.count * inner.count)
     outer = np.repeat(np.arange(elements.count), inner.count)
     every = elements.take(outer).joined(inner.take(np.tile(np.arange(inner.count), elements.count)))
-    present = presence(context, _bodies(reduce), every)
+    present = presence(context, bodies(reduce), every)
     if reduce.where is not None:
         if context.reads(reduce.where):
             raise NotLocal
@@ -241,7 +241,7 @@ def presence(context: Context, nodes: tuple[Expr, ...], every: Elements) -> np.n
     return present
 
 
-def _bodies(reduce: Reduce) -> tuple[Expr, ...]:
+def bodies(reduce: Reduce) -> tuple[Expr, ...]:
     return (reduce.body,) if reduce.where is None else (reduce.body, reduce.where)
 
 
@@ -341,7 +341,7 @@ def collect_reads(context: Context, node: Expr, elements: Elements) -> list[Foun
                 raise NotLocal
         elif isinstance(n, Reduce):
             for row, inner in _unrolled(context, n, here):
-                for child in _bodies(n):
+                for child in bodies(n):
                     visit(child, inner, (*path, row))
         else:
             for child in children(n):
@@ -390,11 +390,11 @@ def _evaluate(context: Context, node: Expr, elements: Elements, scope: Scope, pa
                     return tuple(np.moveaxis(picked, -1, 0))
             raise NotLocal
         case Unary(op, operand):
-            return _each(_UNARY[op], value(operand))
+            return each(UNARY[op], value(operand))
         case Binary(op, left, right):
-            return _each(_BINARY[op], value(left), value(right))
+            return each(BINARY[op], value(left), value(right))
         case Select(condition, yes, no):
-            return _each(np.where, value(condition), value(yes), value(no))
+            return each(np.where, value(condition), value(yes), value(no))
         case Call(function, arguments):
             if function not in FUNCTIONS:
                 raise NotLocal
@@ -406,7 +406,7 @@ def _evaluate(context: Context, node: Expr, elements: Elements, scope: Scope, pa
             if not isinstance(components, tuple) or len(index) != 1:
                 raise NotLocal
             chosen = np.asarray(value(index[0]))
-            return _each(lambda i, *c: np.choose(i, c), chosen, *components)
+            return each(lambda i, *c: np.choose(i, c), chosen, *components)
         case Reduce():
             return _reduce(context, node, elements, scope, path)
         case Expect():
@@ -415,7 +415,7 @@ def _evaluate(context: Context, node: Expr, elements: Elements, scope: Scope, pa
 
 
 def _reduce(context: Context, node: Reduce, elements: Elements, scope: Scope, path: tuple) -> np.ndarray:
-    combine, identity = _COMBINE[node.op]
+    combine, identity = COMBINE[node.op]
     if not context.reads(node):
         every, present, _ = expand(context, elements, node)
         kept = every.take(present)
@@ -429,7 +429,7 @@ def _reduce(context: Context, node: Reduce, elements: Elements, scope: Scope, pa
         return total.reshape((-1, *(1,) * scope.rank))
     total, number = np.asarray(identity), np.asarray(0.0)
     for row, inner in _unrolled(context, node, elements):
-        present = presence(context, _bodies(node), inner).reshape((-1, *(1,) * scope.rank))
+        present = presence(context, bodies(node), inner).reshape((-1, *(1,) * scope.rank))
         if node.where is not None:
             held = _scalar(_evaluate(context, node.where, inner, scope, (*path, row)))
             present = present & np.asarray(held, bool)
@@ -451,7 +451,7 @@ def _static_int(context: Context, node: Expr, elements: Elements) -> np.ndarray:
     return np.broadcast_to(np.asarray(evaluate(context, node, elements)), (elements.count,)).astype(int)
 
 
-def _each(function: Callable, *arguments: object) -> object:
+def each(function: Callable, *arguments: object) -> object:
     """A function of numbers, applied to every component where an argument is a vector."""
     lengths = {len(a) for a in arguments if isinstance(a, tuple)}
     if not lengths:
@@ -499,7 +499,7 @@ def _integral(function: Callable) -> Callable:
 
 
 def _elementwise(function: Callable) -> Callable:
-    return lambda *arguments: _each(function, *arguments)
+    return lambda *arguments: each(function, *arguments)
 
 
 FUNCTIONS: dict[str, Callable] = {
@@ -534,17 +534,17 @@ for name in (
     "norm": _norm,
     "cross": _cross,
 }  # fmt: skip
-_UNARY: dict[str, Callable] = {
+UNARY: dict[str, Callable] = {
     "-": lambda x: -np.asarray(x, float if np.asarray(x).dtype == bool else None),
     "not": np.logical_not,
     "'": np.conj,
 }
-_BINARY: dict[str, Callable] = {
+BINARY: dict[str, Callable] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.true_divide, "//": np.floor_divide, "%": np.mod,
     "^": _power, "==": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater,
     ">=": np.greater_equal, "and": np.logical_and, "or": np.logical_or,
 }  # fmt: skip
-_COMBINE: dict[str, tuple[np.ufunc, float]] = {
+COMBINE: dict[str, tuple[np.ufunc, float]] = {
     "sum": (np.add, 0),
     "mean": (np.add, 0),
     "prod": (np.multiply, 1),
@@ -568,12 +568,12 @@ def _state_values(support: object) -> tuple[np.ndarray, np.ndarray]:
 def _rebuilt(node, change: Callable):  # type: ignore[no-untyped-def]
     """A node with `change` applied to every node or place directly below it, tuples included."""
 
-    def each(value: object) -> object:
+    def rebuilt(value: object) -> object:
         if isinstance(value, tuple):
-            return tuple(each(v) for v in value)
+            return tuple(rebuilt(v) for v in value)
         return change(value) if isinstance(value, Expr | Place) else value
 
-    return type(node)(**{name: each(getattr(node, name)) for name in node.__dataclass_fields__})
+    return type(node)(**{name: rebuilt(getattr(node, name)) for name in node.__dataclass_fields__})
 
 
 def _inlined(context: Context, node: Expr) -> Expr:

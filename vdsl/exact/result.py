@@ -1,0 +1,396 @@
+"""Solve exactly: a program at fixed parameters -> ln Z, thermodynamics, observables, and what it cost.
+
+The method is the cheapest that applies: variable elimination; Kaufman's formula where elimination is out of reach; all
+configurations one by one for small models whose energy is not a sum of local terms. Observables that are polynomials of
+degree two in sums of local terms come from the same elimination. Others are averaged over all configurations where
+those are few, else over exact samples, and then carry an honest error and say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vdsl.errors import Diagnostic, VfeError
+from vdsl.exact.batch import CHUNK, BatchEvaluator, every_configuration
+from vdsl.exact.closed_form import IsingTorus, Thermodynamics, in_range, kaufman, recognise
+from vdsl.exact.cost import Cost, afford, elimination_cost
+from vdsl.exact.elimination import conditional_tables, draw, moments, plan
+from vdsl.ir.expr import Expect, Expr, walk
+from vdsl.ir.factors import FactorGraph, LocalSum, Polynomial, factorise, polynomial_of
+from vdsl.ir.graph import Symbolic
+from vdsl.ir.interpret import evaluate_derived, temperature
+from vdsl.ir.program import Program
+from vdsl.ir.support import is_discrete
+from vdsl.ir.tables import Context, NotLocal
+
+SAMPLES = 65536
+MAX_ENUMERATED = 2**20
+_BLOCKS = 64
+EXACT, SAMPLED = "exact", "exact samples"
+
+
+@dataclass(frozen=True)
+class ExactValue:
+    """A number with its standard error (0 if exact) and the method that gave it."""
+
+    value: float
+    error: float = 0.0
+    method: str = EXACT
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        return f"{self.value:.10g}" if self.error == 0 else f"{self.value:.8g} ± {self.error:.2g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """`value`, `error`, `method`."""
+        return {"value": self.value, "error": self.error, "method": self.method}
+
+
+@dataclass(frozen=True)
+class ExactResult:
+    """What `vdsl exact` prints. Extensive totals in the model's energy units; entropy in units of k_B.
+
+    method: in words. left_out: observables and derived quantities that could not be had, with the reason.
+    """
+
+    model: str
+    fingerprint: str
+    sites: int
+    temperature: float
+    params: dict[str, float]
+    ln_z: ExactValue
+    free_energy: ExactValue
+    energy: ExactValue
+    entropy: ExactValue
+    heat_capacity: ExactValue
+    observables: dict[str, ExactValue]
+    derived: dict[str, ExactValue]
+    method: str
+    cost: Cost
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result object of the language, without versions and device."""
+        head = {
+            "schema": 1,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "sites": self.sites,
+            "temperature": self.temperature,
+            "params": dict(self.params),
+        }
+        return head | {
+            **{name: getattr(self, name).to_json() for name in _TOTALS},
+            "observables": {name: v.to_json() for name, v in self.observables.items()},
+            "derived": {name: v.to_json() for name, v in self.derived.items()},
+            "method": self.method,
+        }
+
+    def beside(self) -> dict[str, Any]:
+        """Plain numbers to stand beside an estimate; what was only sampled is left out."""
+
+        def plain(values: dict[str, ExactValue]) -> dict[str, float]:
+            return {name: v.value for name, v in values.items() if v.method == EXACT}
+
+        totals = {name: getattr(self, name).value for name in _TOTALS}
+        return totals | {"observables": plain(self.observables), "derived": plain(self.derived)}
+
+
+_TOTALS = ("free_energy", "ln_z", "energy", "entropy", "heat_capacity")
+
+
+def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = None) -> Cost:
+    """What `solve` would take; nothing large is allocated, and nothing is raised for what is not feasible."""
+    if not all(is_discrete(f.support) for f in program.fields):
+        return Cost(math.inf, math.inf, math.inf, False, "no exact method for continuous fields")
+    graph = graph or factorise(program, theta)
+    torus = _torus(graph, temperature(program, theta))
+    measured = _Targets(program, theta)
+    if graph.opaque:
+        return _enumeration_cost(graph)
+    symbolic = plan(graph)
+    sources = 2 + len(measured.sums) + len(measured.pairs)
+    found = elimination_cost(graph, symbolic, sources=sources)
+    if torus is not None and not (found.feasible and measured.names):
+        return Cost(graph.n, 64.0 * graph.n, 1e-3, True, "Kaufman's formula")
+    if measured.others and found.feasible:  # sampling: every variable of every sample looks up a row
+        extra = SAMPLES * graph.n * 2e-7
+        return Cost(found.table_entries, found.bytes, found.seconds_estimate + extra, True, found.method)
+    return found
+
+
+def solve(program: Program, theta: dict[str, float], *, seed: int = 0, samples: int = SAMPLES) -> ExactResult:
+    """The exact solution at parameters theta.
+
+    Raises VfeError `not-discrete`, `not-local`, `too-expensive` (all exit code 4) and `not-a-number` (3).
+    """
+    if not all(is_discrete(f.support) for f in program.fields):
+        names = ", ".join(f"`{f.name}`" for f in program.fields if not is_discrete(f.support))
+        raise VfeError(
+            Diagnostic(
+                "not-discrete",
+                f"no exact method for the continuous field {names}",
+                notes=("exact answers need discrete fields: spin, potts(q), clock(q), occupation",),
+                hints=("use `vdsl solve`, or `vdsl sample` for an independent Markov chain",),
+            ),
+            exit_code=4,
+        )
+    t = temperature(program, theta)
+    graph = factorise(program, theta)
+    targets = _Targets(program, theta)
+    torus = _torus(graph, t)
+    if graph.opaque and _enumeration_cost(graph).feasible:
+        answer = _enumerate(program, targets, graph, t)
+    else:
+        symbolic = plan(graph)
+        base = elimination_cost(graph, symbolic, sources=2)
+        if torus is not None and not graph.opaque and not (base.feasible and targets.names):
+            answer = _by_formula(torus, t, targets, base, graph)
+        else:
+            answer = _eliminate(targets, graph, t, symbolic, seed, samples)
+    return _result(program, theta, t, answer)
+
+
+# --- what is asked for -----------------------------------------------------------------------------------------------
+
+
+class _Targets:
+    """Every average that observables and derived quantities need, and which of them are polynomials of local sums."""
+
+    def __init__(self, program: Program, theta: dict[str, float]):
+        self.program, self.theta = program, theta
+        self.context = Context(program, theta)
+        self.evaluator = BatchEvaluator(self.context)
+        self.names = [o.name for o in program.observables] + [d.name for d in program.derived]
+        exprs = [o.value for o in program.observables]
+        for d in program.derived:
+            exprs += [node.value for node in walk(d.value) if isinstance(node, Expect)]
+        self.exprs: list[Expr] = list(dict.fromkeys(exprs))
+        self.polynomials: dict[Expr, Polynomial] = {}
+        for expr in self.exprs:
+            polynomial = polynomial_of(self.context, self.context.inline(expr))
+            if polynomial is not None:
+                self.polynomials[expr] = polynomial
+        self.others = [e for e in self.exprs if e not in self.polynomials]
+        self.sums: list[LocalSum] = []  # distinct sums of products, then of linear parts
+        self._number: dict[tuple, int] = {}
+        for p in self.polynomials.values():
+            for local in (p.linear, *(s for _, a, b in p.products for s in (a, b))):
+                self.index(local)
+
+    def index(self, a: LocalSum) -> int:
+        """The number of a local sum; equal sums share one."""
+        key = tuple((g.scopes.tobytes(), g.tables.tobytes(), g.tables.shape) for g in a.groups)
+        if key not in self._number:
+            self._number[key] = len(self.sums)
+            self.sums.append(LocalSum(0.0, a.groups))
+        return self._number[key]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs of sums whose covariance is needed."""
+        found = ((self.index(a), self.index(b)) for p in self.polynomials.values() for _, a, b in p.products)
+        return list(dict.fromkeys((min(i, j), max(i, j)) for i, j in found))
+
+    def average(self, p: Polynomial, mean: Callable[[int], float], covariance: Callable[[int, int], float]) -> float:
+        """⟨p⟩ from means and covariances of the numbered sums."""
+
+        def of(a: LocalSum) -> float:
+            return a.constant + mean(self.index(a))
+
+        total = of(p.linear)
+        for c, a, b in p.products:
+            i, j = sorted((self.index(a), self.index(b)))
+            total += c * (of(a) * of(b) + covariance(i, j))
+        return total
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Thermodynamics, averages by expression, and block means of the sampled ones, shape (blocks,)."""
+
+    thermodynamics: Thermodynamics
+    averages: dict[Expr, ExactValue]
+    blocks: dict[Expr, np.ndarray]
+    method: str
+    cost: Cost
+    missing: str = ""
+
+
+def _torus(graph: FactorGraph, t: float) -> IsingTorus | None:
+    torus = recognise(graph)
+    return torus if torus is not None and in_range(torus, t) else None
+
+
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+
+def _by_formula(torus: IsingTorus, t: float, targets: _Targets, base: Cost, graph: FactorGraph) -> _Answer:
+    constants = {e: ExactValue(p.linear.constant) for e, p in targets.polynomials.items() if not _varies(p)}
+    found = Cost(graph.n, 64.0 * graph.n, 1e-3, True, "Kaufman's formula")
+    missing = f"elimination would need {base.bytes:.2g} bytes and {base.seconds_estimate:.2g} seconds"
+    return _Answer(kaufman(torus, t), constants, {}, "Kaufman's formula for the Ising torus", found, missing)
+
+
+def _varies(p: Polynomial) -> bool:
+    return bool(p.linear.groups or p.products)
+
+
+def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbolic, seed: int, samples: int) -> _Answer:
+    """Moments from one elimination; what is no polynomial, or would widen the elimination too much, from samples."""
+    energy = LocalSum(graph.constant, graph.groups)
+    sources = 2 + len(targets.sums) + len(targets.pairs)
+    base = elimination_cost(graph, symbolic, sources=2)
+    joined = plan(graph, targets.sums) if targets.sums else symbolic
+    found = elimination_cost(graph, joined, sources=sources)
+    together = found.feasible and found.table_entries <= 64 * base.table_entries + 2**22
+    polynomials = dict(targets.polynomials) if together else {}
+    sums = [energy, *(targets.sums if together else [])]
+    pairs = [(0, 0), *((i + 1, j + 1) for i, j in (targets.pairs if together else []))]
+    m = moments(graph, t, sums, pairs, joined if together else symbolic)
+    averages = {
+        e: ExactValue(targets.average(p, lambda i: m.means[i + 1], lambda i, j: m.covariances[i + 1, j + 1]))
+        for e, p in polynomials.items()
+    }
+    rest = [e for e in targets.exprs if e not in averages]
+    thermodynamics = Thermodynamics(m.ln_z, float(m.means[0]), m.covariances[0, 0])
+    final = found if together else base
+    method = "variable elimination"
+    blocks: dict[Expr, np.ndarray] = {}
+    if rest and math.prod(graph.cardinalities.tolist()) <= MAX_ENUMERATED:
+        averages |= _enumerate(targets.program, targets, graph, t, rest).averages
+    elif rest:
+        sampled, blocks = _sampled(targets, rest, graph, t, symbolic, seed, samples)
+        averages |= sampled
+        method += f"; {samples} exact samples for what is not a polynomial of local sums"
+    return _Answer(thermodynamics, averages, blocks, method, final)
+
+
+def _sampled(
+    targets: _Targets, rest: Sequence[Expr], graph: FactorGraph, t: float, symbolic: Symbolic, seed: int, samples: int
+) -> tuple[dict[Expr, ExactValue], dict[Expr, np.ndarray]]:
+    tables = conditional_tables(graph, t, symbolic)
+    rng = np.random.default_rng(seed)
+    values: dict[Expr, list[np.ndarray]] = {e: [] for e in rest}
+    for start in range(0, samples, CHUNK):
+        states = draw(tables, min(CHUNK, samples - start), rng)
+        for e in rest:
+            values[e].append(_checked(targets, e, states))
+    averages, blocks = {}, {}
+    for e in rest:
+        every = np.concatenate(values[e])
+        averages[e] = ExactValue(float(every.mean()), float(every.std(ddof=1) / math.sqrt(len(every))), SAMPLED)
+        blocks[e] = np.array([b.mean() for b in np.array_split(every, _BLOCKS)])
+    return averages, blocks
+
+
+def _checked(targets: _Targets, expr: Expr, states: np.ndarray) -> np.ndarray:
+    try:
+        return targets.evaluator(expr, states)
+    except NotLocal:
+        raise VfeError(
+            Diagnostic("not-local", "an observable is too intricate to be evaluated on many configurations at once"),
+            exit_code=4,
+        ) from None
+
+
+def _enumeration_cost(graph: FactorGraph) -> Cost:
+    states = 2.0 ** min(float(np.log2(graph.cardinalities).sum()), 1000.0)
+    terms = sum(len(g.scopes) for g in graph.groups) + graph.n
+    return Cost(states, 24 * states, states * terms * 3e-8, states <= MAX_ENUMERATED, "enumeration")
+
+
+def _enumerate(
+    program: Program, targets: _Targets, graph: FactorGraph, t: float, exprs: Sequence[Expr] | None = None
+) -> _Answer:
+    """Averages over all configurations, weighted by e^{−E/T}."""
+    estimate = _enumeration_cost(graph)
+    afford(estimate)
+    exprs = targets.exprs if exprs is None else exprs
+    energies, values = [], {e: [] for e in exprs}
+    for states in every_configuration(graph):
+        energies.append(graph.energy(states) + sum(_checked(targets, e, states) for _, e in graph.opaque))
+        for e in exprs:
+            values[e].append(_checked(targets, e, states))
+    energy = np.concatenate(energies)
+    log_weights = -energy / t
+    top = log_weights.max()
+    weights = np.exp(log_weights - top)
+    total = weights.sum()
+    p = weights / total
+    reached = p > 0  # a weight of zero may go with an infinite energy
+    mean = float(p[reached] @ energy[reached])
+    variance = float(p[reached] @ (energy[reached] - mean) ** 2)
+    averages = {e: ExactValue(float(p[reached] @ np.concatenate(v)[reached])) for e, v in values.items()}
+    thermodynamics = Thermodynamics(float(top + math.log(total)), mean, variance)
+    return _Answer(thermodynamics, averages, {}, "enumeration of all configurations", estimate)
+
+
+# --- assembling ------------------------------------------------------------------------------------------------------
+
+
+def _result(program: Program, theta: dict[str, float], t: float, answer: _Answer) -> ExactResult:
+    th = answer.thermodynamics
+    observables: dict[str, ExactValue] = {}
+    derived: dict[str, ExactValue] = {}
+    left_out: dict[str, str] = {}
+    for o in program.observables:
+        if o.value in answer.averages:
+            observables[o.name] = answer.averages[o.value]
+        else:
+            left_out[o.name] = answer.missing
+    for d in program.derived:
+        needed = [node.value for node in walk(d.value) if isinstance(node, Expect)]
+        if all(e in answer.averages for e in needed):
+            derived[d.name] = _derived(program, theta, d.value, needed, answer)
+        else:
+            left_out[d.name] = answer.missing
+    params: dict[str, float] = {s.name: s.value for s in program.structure}
+    return ExactResult(
+        model=program.name,
+        fingerprint=program.fingerprint,
+        sites=0 if program.lattice is None else program.lattice.n_sites,
+        temperature=t,
+        params=params | {p.name: theta[p.name] for p in program.parameters},
+        ln_z=ExactValue(th.ln_z),
+        free_energy=ExactValue(-t * th.ln_z),
+        energy=ExactValue(th.energy),
+        entropy=ExactValue(th.ln_z + th.energy / t),
+        heat_capacity=ExactValue(th.energy_variance / t**2),
+        observables=observables,
+        derived=derived,
+        method=answer.method,
+        cost=answer.cost,
+        left_out=left_out,
+    )
+
+
+def _derived(
+    program: Program, theta: dict[str, float], expr: Expr, needed: Sequence[Expr], answer: _Answer
+) -> ExactValue:
+    """A derived quantity; if samples entered, with the jackknife error over blocks and its bias removed."""
+
+    def value(averages: Callable[[Expr], float]) -> float:
+        return float(evaluate_derived(program, expr, averages, theta))
+
+    whole = value(lambda e: answer.averages[e].value)
+    sampled = [e for e in needed if e in answer.blocks]
+    if not sampled:
+        return ExactValue(whole)
+    without = np.array(
+        [
+            value(
+                lambda e, k=k: np.delete(answer.blocks[e], k).mean() if e in answer.blocks else answer.averages[e].value
+            )
+            for k in range(_BLOCKS)
+        ]
+    )
+    error = math.sqrt((_BLOCKS - 1) * float(((without - without.mean()) ** 2).mean()))
+    return ExactValue(_BLOCKS * whole - (_BLOCKS - 1) * float(without.mean()), error, SAMPLED)
