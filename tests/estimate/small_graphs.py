@@ -54,3 +54,9 @@ def union(parts: list[tuple[FactorGraph, float]]) -> tuple[FactorGraph, list[sli
         first += g.n
     q = np.concatenate([g.cardinalities for g, _ in parts])
     return FactorGraph(q, (("s", 0, first),), tuple(groups), 0.0), places
+
+
+def graph_ring(n: int) -> FactorGraph:
+    """The Ising ring of n spins, J = 1."""
+    bonds = np.array([[k, k + 1] for k in range(n - 1)] + [[0, n - 1]])
+    return graph([2] * n, (bonds, -np.outer(SPINS, SPINS)))
