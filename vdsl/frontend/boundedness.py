@@ -39,11 +39,15 @@ def warn_unbounded(program: Program, values: dict[str, Expr | None], scope: Scop
             continue
         sign = "negative" if energy[degree] < 0 else "positive"
         findings.warning(
-            "unbounded-energy", f"the energy has no lower bound in `{field.name}`", scope.values[field.name].name.span,
-            notes=[f"in the uniform configuration it falls like {field.name}^{degree} (a {sign} coefficient), so that "
-                   "ln Z is infinite"],
+            "unbounded-energy",
+            f"the energy has no lower bound in `{field.name}`",
+            scope.values[field.name].name.span,
+            notes=[
+                f"in the uniform configuration it falls like {field.name}^{degree} (a {sign} coefficient), so that "
+                "ln Z is infinite"
+            ],
             hints=["add a term that grows faster, or change the sign of a coupling"],
-        )  # fmt: skip
+        )
 
 
 def _degree(p: Polynomial) -> int:

@@ -46,17 +46,24 @@ def _has(e: Elaborator, node: ast.CallExpr, least: int, most: int | None) -> boo
         return True
     expected = f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
     plural = "" if expected == "1" else "s"
-    e.error("wrong-arguments", f"`{node.function.id}` takes {expected} argument{plural}, and there "
-            f"{'is' if n == 1 else 'are'} {n}", node.span)  # fmt: skip
+    e.error(
+        "wrong-arguments",
+        f"`{node.function.id}` takes {expected} argument{plural}, and there {'is' if n == 1 else 'are'} {n}",
+        node.span,
+    )
     return False
 
 
 def _user_function(e: Elaborator, function: ast.Fn, node: ast.CallExpr) -> Value:
     arguments = [e.value(a) for a in node.arguments]
     if len(arguments) != len(function.parameters):
-        return e.error("wrong-arguments", f"`{function.name.id}` takes {count(len(function.parameters), 'argument')}, and "
-                       f"there {'is' if len(arguments) == 1 else 'are'} {len(arguments)}", node.span,
-                       related=[declared(function.name.id, function.name.span)])  # fmt: skip
+        return e.error(
+            "wrong-arguments",
+            f"`{function.name.id}` takes {count(len(function.parameters), 'argument')}, and "
+            f"there {'is' if len(arguments) == 1 else 'are'} {len(arguments)}",
+            node.span,
+            related=[declared(function.name.id, function.name.span)],
+        )
     return e.inline(function, arguments, node.function.span)
 
 
@@ -71,9 +78,12 @@ def _built_in(e: Elaborator, function: Function, node: ast.CallExpr) -> Value:
     if kind is None:
         found = " and ".join(str(a) for a in given)
         shaped = any(not isinstance(a.kind, Scalar) for a in given)
-        return e.error("shape-mismatch" if shaped else "kind-mismatch",
-                       f"`{function.name}` needs {function.expects}, and this is {found}", node.span,
-                       hints=_advice(function.name, [a.kind for a in given]))  # fmt: skip
+        return e.error(
+            "shape-mismatch" if shaped else "kind-mismatch",
+            f"`{function.name}` needs {function.expects}, and this is {found}",
+            node.span,
+            hints=_advice(function.name, [a.kind for a in given]),
+        )
     expressions = tuple(a.expr for a in given)
     if function.name in ("re", "conj") and given[0].kind in (INT, REAL):
         return Quantity(kind if function.name == "re" else given[0].kind, expressions[0])
@@ -103,9 +113,13 @@ def _expect(e: Elaborator, node: ast.CallExpr) -> Value:
     if not _has(e, node, 1, 1):
         return BROKEN
     if not e.role.expect:
-        return e.error("expect-outside", f"`expect` cannot stand in {e.role.name}", node.span,
-                       notes=["a thermal average is taken in `derived` statements only, and not inside another"],
-                       hints=["an observable is averaged by itself"])  # fmt: skip
+        return e.error(
+            "expect-outside",
+            f"`expect` cannot stand in {e.role.name}",
+            node.span,
+            notes=["a thermal average is taken in `derived` statements only, and not inside another"],
+            hints=["an observable is averaged by itself"],
+        )
     value = e.as_quantity(e.with_role(OBSERVABLE, node.arguments[0]), node.arguments[0].span)
     if isinstance(value, Broken):
         return BROKEN
@@ -123,23 +137,28 @@ def _around(e: Elaborator, node: ast.CallExpr) -> Value:
     """
     name = node.function.id
     if len(node.arguments) not in (2, 4):
-        return e.error("wrong-arguments", f"`{name}` takes a field and a plaquette, or a field, a site and two axes",
-                       node.span, hints=[f"write `{name}(theta, p)` under `p in plaquettes`"])  # fmt: skip
+        return e.error(
+            "wrong-arguments",
+            f"`{name}` takes a field and a plaquette, or a field, a site and two axes",
+            node.span,
+            hints=[f"write `{name}(theta, p)` under `p in plaquettes`"],
+        )
     field = _field_argument(e, node.arguments[0], name)
     where = _plaquette(e, node.arguments[1:])
     if field is None or where is None:
         return BROKEN
     kind = kind_of_support(field.support)
-    if (
-        name == "circulation"
-        and kind != REAL
-        or name == "loop"
-        and not (isinstance(kind, Scalar) is False or kind != REAL)
+    if (name == "circulation" and kind != REAL) or (
+        name == "loop" and not (isinstance(kind, Scalar) is False or kind != REAL)
     ):
         other = "loop" if name == "circulation" else "circulation"
-        return e.error("kind-mismatch", f"`{name}` {'adds real angles' if name == 'circulation' else 'multiplies group elements'}"
-                       f", and `{field.name}` is {Quantity(kind, Const(0))}", node.arguments[0].span,
-                       hints=[f"use `{other}({field.name}, …)`"])  # fmt: skip
+        return e.error(
+            "kind-mismatch",
+            f"`{name}` {'adds real angles' if name == 'circulation' else 'multiplies group elements'}"
+            f", and `{field.name}` is {Quantity(kind, Const(0))}",
+            node.arguments[0].span,
+            hints=[f"use `{other}({field.name}, …)`"],
+        )
     x, mu, nu = where.place, where.mu, where.nu
     along_mu = move(x, ((mu, Const(1)),), lambda a, b: fold.binary("+", a, b))
     along_nu = move(x, ((nu, Const(1)),), lambda a, b: fold.binary("+", a, b))
@@ -162,8 +181,12 @@ def _field_argument(e: Elaborator, node: ast.Expr, function: str) -> Field | Non
             if found.on == "links":
                 return found
             declaration = e.world.scope.values[node.id].name
-            e.error("kind-mismatch", f"`{function}` needs a field on links, and `{node.id}` lives on sites", node.span,
-                    related=[declared(node.id, declaration.span)])  # fmt: skip
+            e.error(
+                "kind-mismatch",
+                f"`{function}` needs a field on links, and `{node.id}` lives on sites",
+                node.span,
+                related=[declared(node.id, declaration.span)],
+            )
             return None
         if isinstance(found, Broken):
             return None
@@ -175,8 +198,12 @@ def _plaquette(e: Elaborator, nodes: tuple[ast.Expr, ...]) -> Plaquette | None:
     if len(nodes) == 1:
         value = e.value(nodes[0])
         if not isinstance(value, Plaquette | Broken):
-            e.error("kind-mismatch", f"a plaquette was expected here, and this is {value}", nodes[0].span,
-                    hints=["take it from `p in plaquettes`, or give a site and two axes"])  # fmt: skip
+            e.error(
+                "kind-mismatch",
+                f"a plaquette was expected here, and this is {value}",
+                nodes[0].span,
+                hints=["take it from `p in plaquettes`, or give a site and two axes"],
+            )
         return value if isinstance(value, Plaquette) else None
     site = indexing.as_site(e, e.value(nodes[0]), nodes[0])
     mu, nu = indexing.axis_of(e, nodes[1]), indexing.axis_of(e, nodes[2])
@@ -194,10 +221,17 @@ def _distance(e: Elaborator, node: ast.CallExpr) -> Value:
             difference = fold.binary("-", x, y)
             return Quantity(REAL, fold.call("norm", (difference,)))
         case [Site() | Axis(), _] | [_, Site() | Axis()]:
-            return e.error("not-supported-yet", "`dist` between sites is not supported yet", node.span,
-                           notes=["`dist(a, b)` takes two vectors"])  # fmt: skip
-    return e.error("shape-mismatch", f"`dist` needs two vectors of the same length, and this is {values[0]} and "
-                   f"{values[1]}", node.span)  # fmt: skip
+            return e.error(
+                "not-supported-yet",
+                "`dist` between sites is not supported yet",
+                node.span,
+                notes=["`dist(a, b)` takes two vectors"],
+            )
+    return e.error(
+        "shape-mismatch",
+        f"`dist` needs two vectors of the same length, and this is {values[0]} and {values[1]}",
+        node.span,
+    )
 
 
 _ = Place

@@ -119,8 +119,9 @@ def _options(module: ast.Module, scope: Scope, world: ModelDeclarations):
             case ast.ScanDecl():
                 parameter = scope.values[s.name.id]
                 if isinstance(parameter, ast.ParamDecl):
-                    scan = scan_of(s, world.static, world.range_of(parameter), is_structural(parameter), parameter,
-                                   world.findings)  # fmt: skip
+                    scan = scan_of(
+                        s, world.static, world.range_of(parameter), is_structural(parameter), parameter, world.findings
+                    )
                     scans += [] if scan is None else [scan]
             case ast.Block():
                 blocks[s.head] = settings_of(s, world.static_value, world.findings)
@@ -137,8 +138,12 @@ def _check_values(world: ModelDeclarations, parameters: list[ast.ParamDecl], sco
         return
     value = world.at_defaults(temperature.expr, scope.temperature.value)
     if isinstance(value, Const) and not 0 < float(value.value.real) < float("inf"):
-        world.findings.error("bad-temperature", f"the temperature is {float(value.value.real):g}",
-                             scope.temperature.value.span, "must be positive and finite")  # fmt: skip
+        world.findings.error(
+            "bad-temperature",
+            f"the temperature is {float(value.value.real):g}",
+            scope.temperature.value.span,
+            "must be positive and finite",
+        )
 
 
 def _model_name(module: ast.Module, scope: Scope) -> str:

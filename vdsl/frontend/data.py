@@ -40,8 +40,12 @@ class DataChecker:
         """The data of a statement on a set (None: a plain array); None when they are broken (reported)."""
         if over is not None and over.kind not in ("sites", "links", "bonds"):
             at = s.on.span if s.on else s.name.span
-            self.findings.error("bad-set", f"data cannot live on `{over.kind}`", at,
-                                notes=["data live on sites, links or bonds; without `on` they are a plain array"])  # fmt: skip
+            self.findings.error(
+                "bad-set",
+                f"data cannot live on `{over.kind}`",
+                at,
+                notes=["data live on sites, links or bonds; without `on` they are a plain array"],
+            )
             return None
         n = self.sets.count(over) if over is not None and self.sets is not None else None
         match s.origin:
@@ -59,16 +63,23 @@ class DataChecker:
     def _drawn(self, s: ast.DataDecl, drawn: ast.Drawn, n: int | None) -> np.ndarray | None:
         name = drawn.distribution.function
         if name.id not in DISTRIBUTIONS:
-            self.findings.error("unknown-distribution", f"no distribution called `{name.id}`", name.span,
-                                notes=[f"distributions: {several(DISTRIBUTIONS)}"],
-                                hints=suggest(name.id, DISTRIBUTIONS))  # fmt: skip
+            self.findings.error(
+                "unknown-distribution",
+                f"no distribution called `{name.id}`",
+                name.span,
+                notes=[f"distributions: {several(DISTRIBUTIONS)}"],
+                hints=suggest(name.id, DISTRIBUTIONS),
+            )
             return None
         nodes = drawn.distribution.arguments
         expected = DISTRIBUTIONS[name.id]
         if drawn.distribution.keywords or (len(nodes) != expected if expected is not None else not nodes):
             takes = "1 or more arguments" if expected is None else count(expected, "argument")
-            self.findings.error("wrong-arguments", f"`{name.id}` takes {takes}, and there "
-                                f"{'is' if len(nodes) == 1 else 'are'} {len(nodes)}", drawn.distribution.span)  # fmt: skip
+            self.findings.error(
+                "wrong-arguments",
+                f"`{name.id}` takes {takes}, and there {'is' if len(nodes) == 1 else 'are'} {len(nodes)}",
+                drawn.distribution.span,
+            )
             return None
         arguments = [self._number(a) for a in nodes]
         seed = self._seed(s, drawn)
@@ -84,9 +95,13 @@ class DataChecker:
 
     def _seed(self, s: ast.DataDecl, drawn: ast.Drawn) -> int | None:
         if drawn.seed is None:
-            self.findings.error("missing-seed", f"the random data `{s.name.id}` have no seed", drawn.distribution.span,
-                                notes=["random numbers are drawn from a seed, so that they are the same everywhere"],
-                                hints=["end the line with `seed 1`"])  # fmt: skip
+            self.findings.error(
+                "missing-seed",
+                f"the random data `{s.name.id}` have no seed",
+                drawn.distribution.span,
+                notes=["random numbers are drawn from a seed, so that they are the same everywhere"],
+                hints=["end the line with `seed 1`"],
+            )
             return None
         value = self.evaluate(drawn.seed)
         match value:
@@ -119,9 +134,13 @@ class DataChecker:
             extra = tuple(int(x.real) for x in entries if x is not None)
         shape = extra if n is None else (n, *extra)
         if prod(shape) > LARGEST_DATA:
-            self.findings.error("too-large", f"these data have {prod(shape)} entries",
-                                options[0].span if options else None,
-                                notes=[f"at most {LARGEST_DATA}"], exit_code=4)  # fmt: skip
+            self.findings.error(
+                "too-large",
+                f"these data have {prod(shape)} entries",
+                options[0].span if options else None,
+                notes=[f"at most {LARGEST_DATA}"],
+                exit_code=4,
+            )
             return None
         return shape
 
@@ -144,8 +163,13 @@ class DataChecker:
                     self._unknown_option(option, ("default", "array"))
                     return None
         if n is not None and n > LARGEST_DATA:
-            self.findings.error("too-large", f"data for {n} elements are too many", s.name.span,
-                                notes=[f"at most {LARGEST_DATA}"], exit_code=4)  # fmt: skip
+            self.findings.error(
+                "too-large",
+                f"data for {n} elements are too many",
+                s.name.span,
+                notes=[f"at most {LARGEST_DATA}"],
+                exit_code=4,
+            )
             return None
         if file.path.value.endswith((".npy", ".npz")):
             return self._array(s, file, member, over, n)
@@ -156,8 +180,11 @@ class DataChecker:
         if len(widths) > 1:
             usual = len(rows[0][1])
             line, row = next((line, row) for line, row in rows if len(row) != usual)
-            self.findings.error("data-row", f"row {line} of `{file.path.value}` has {count(len(row), 'column')}, and the first "
-                                f"has {usual}", file.path.span)  # fmt: skip
+            self.findings.error(
+                "data-row",
+                f"row {line} of `{file.path.value}` has {count(len(row), 'column')}, and the first has {usual}",
+                file.path.span,
+            )
             return None
         width = widths.pop() if widths else 0
         if over is None:
@@ -171,8 +198,12 @@ class DataChecker:
             return self._column(rows, n, file.path)
         if rows and width <= keys:
             columns = {"sites": "i, value", "links": "i, axis, value", "bonds": "i, j, value"}[over.kind]
-            self.findings.error("data-row", f"the rows of `{file.path.value}` have {count(width, 'column')}", file.path.span,
-                                notes=[f"a row is `{columns}`"])  # fmt: skip
+            self.findings.error(
+                "data-row",
+                f"the rows of `{file.path.value}` have {count(width, 'column')}",
+                file.path.span,
+                notes=[f"a row is `{columns}`"],
+            )
             return None
         return self._matched(rows, keys, over, n or 0, default, file.path)
 
@@ -182,14 +213,21 @@ class DataChecker:
             return None
         if n is not None and (array.ndim == 0 or len(array) != n):
             found = f"shape ({several(map(str, array.shape))})" if array.ndim else "one number"
-            self.findings.error("data-size", f"`{s.name.id}` needs {n} entries, and `{file.path.value}` has {found}",
-                                file.path.span, notes=[f"one entry per element of the set, in its order: {self._name(over)} "
-                                                       f"has {n}"])  # fmt: skip
+            self.findings.error(
+                "data-size",
+                f"`{s.name.id}` needs {n} entries, and `{file.path.value}` has {found}",
+                file.path.span,
+                notes=[f"one entry per element of the set, in its order: {self._name(over)} has {n}"],
+            )
             return None
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
             bad = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-            self.findings.error("data-value", f"row {bad[0] if bad else 0} of `{file.path.value}` holds "
-                                f"{array[bad]}", file.path.span, notes=["every number must be finite"])  # fmt: skip
+            self.findings.error(
+                "data-value",
+                f"row {bad[0] if bad else 0} of `{file.path.value}` holds {array[bad]}",
+                file.path.span,
+                notes=["every number must be finite"],
+            )
             return None
         kinds = {"f": np.float64, "c": np.complex128}
         return array.astype(kinds.get(array.dtype.kind, np.int64))
@@ -225,10 +263,13 @@ class DataChecker:
         missing = [key for key, places in waiting.items() if places]
         if missing and default is None:
             shown = several(str(k if len(k) > 1 else k[0]) for k in missing[:3])
-            self.findings.error("data-size", f"`{path.value}` has {count(len(rows), 'row')}, and {self._name(over)} has "
-                                f"{count(n, what)}", path.span,
-                                notes=[f"no row for {count(len(missing), what)}: {shown}{', …' if len(missing) > 3 else ''}"],
-                                hints=["for zeros elsewhere, add `{ default = 0 }`"])  # fmt: skip
+            self.findings.error(
+                "data-size",
+                f"`{path.value}` has {count(len(rows), 'row')}, and {self._name(over)} has {count(n, what)}",
+                path.span,
+                notes=[f"no row for {count(len(missing), what)}: {shown}{', …' if len(missing) > 3 else ''}"],
+                hints=["for zeros elsewhere, add `{ default = 0 }`"],
+            )
             return None
         return values[:, 0] if width == 1 else values
 
@@ -251,8 +292,12 @@ class DataChecker:
 
     def _bad_row(self, path: ast.String, line: int, key: list[float], why: str, span: Span) -> None:
         shown = several(f"{x:g}" for x in key)
-        self.findings.error("data-row", f"row {line} ({shown}) of `{path.value}` {why}", span,
-                            notes=["sites are numbered from 0, the last axis fastest"])  # fmt: skip
+        self.findings.error(
+            "data-row",
+            f"row {line} ({shown}) of `{path.value}` {why}",
+            span,
+            notes=["sites are numbered from 0, the last axis fastest"],
+        )
 
     # Parts
 
@@ -270,8 +315,13 @@ class DataChecker:
         return None
 
     def _unknown_option(self, option: ast.Option, known: tuple[str, ...]) -> None:
-        self.findings.error("unknown-option", f"data have no option `{option.key.id}` here", option.key.span,
-                            notes=[f"options: {several(known)}"], hints=suggest(option.key.id, known))  # fmt: skip
+        self.findings.error(
+            "unknown-option",
+            f"data have no option `{option.key.id}` here",
+            option.key.span,
+            notes=[f"options: {several(known)}"],
+            hints=suggest(option.key.id, known),
+        )
 
 
 def _integers_if_whole(table: np.ndarray) -> np.ndarray:

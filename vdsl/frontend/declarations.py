@@ -28,8 +28,7 @@ from vdsl.frontend.scope import Scope
 from vdsl.frontend.sets import SetTable
 from vdsl.frontend.supports import support_of
 from vdsl.frontend.values import BROKEN, Broken, Quantity, Value, number
-from vdsl.ir.expr import Const, Expr, Param, Ref, SetOf, walk
-from vdsl.ir.expr import DataRead, Reduce
+from vdsl.ir.expr import Const, DataRead, Expr, Param, Reduce, Ref, SetOf, walk
 from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Scalar, is_number, is_real
 from vdsl.ir.program import Data, Definition, Field, Observable, Parameter, Range, Structure, Term
 from vdsl.ir.support import has_negation
@@ -40,9 +39,7 @@ _UNKNOWN = object()
 class ModelDeclarations:
     """The declarations of one module under given overrides; results are kept."""
 
-    def __init__(
-        self, scope: Scope, findings: Findings, overrides: Overrides, base_dir: Path | None, allow_path: bool
-    ):
+    def __init__(self, scope: Scope, findings: Findings, overrides: Overrides, base_dir: Path | None, allow_path: bool):
         self.scope = scope
         self.findings = findings
         self.overrides = overrides
@@ -194,7 +191,9 @@ class ModelDeclarations:
                     return None
                 values[part.name] = inner
             elif isinstance(part, DataRead | Reduce):
-                self.findings.error("wrong-place", "the default of a parameter can only depend on parameters", node.span)
+                self.findings.error(
+                    "wrong-place", "the default of a parameter can only depend on parameters", node.span
+                )
                 return None
         return fold.substitute(expr, values)
 
@@ -210,8 +209,9 @@ class ModelDeclarations:
                 case Quantity(kind, Const(value)) if is_real(kind):
                     ends.append(float(value.real))
                 case _:
-                    self.findings.error("kind-mismatch", f"the end of a range is a real number, and this is {found}",
-                                        node.span)  # fmt: skip
+                    self.findings.error(
+                        "kind-mismatch", f"the end of a range is a real number, and this is {found}", node.span
+                    )
                     return None
         out = Range(ends[0], ends[1], s.range.lower_open, s.range.upper_open)
         if ends[0] > ends[1] or (ends[0] == ends[1] and ends[0] not in out):
@@ -224,9 +224,14 @@ class ModelDeclarations:
         if name in self.overrides:
             value = int(self.overrides[name])
         elif s.default is None:
-            self.findings.error("missing-parameter", f"`{name}` has no value", s.name.span, "declared without a default",
-                                hints=[f"give it with `--set {name}=…`, or in Python `load(…, {name}=…)`"],
-                                exit_code=2)  # fmt: skip
+            self.findings.error(
+                "missing-parameter",
+                f"`{name}` has no value",
+                s.name.span,
+                "declared without a default",
+                hints=[f"give it with `--set {name}=…`, or in Python `load(…, {name}=…)`"],
+                exit_code=2,
+            )
             return BROKEN
         else:
             match self.static(s.default):
@@ -235,8 +240,13 @@ class ModelDeclarations:
                 case Quantity(kind, Const(int(value))) if kind == INT:
                     pass
                 case found:
-                    self.findings.error("not-an-integer", f"`{name}` is an integer, and this is {found}", s.default.span,
-                                        "not an integer", hints=["`//` divides integers"])  # fmt: skip
+                    self.findings.error(
+                        "not-an-integer",
+                        f"`{name}` is an integer, and this is {found}",
+                        s.default.span,
+                        "not an integer",
+                        hints=["`//` divides integers"],
+                    )
                     return BROKEN
         enforce(s, value, self.range_of(s), name in self.overrides, self.findings)
         return number(value)
@@ -247,7 +257,9 @@ class ModelDeclarations:
         match s:
             case ast.ParamDecl():
                 if s.kind is not None and s.kind.id not in ("int", "real"):
-                    self.findings.error("unknown-type", f"a parameter is `int` or `real`, not `{s.kind.id}`", s.kind.span)
+                    self.findings.error(
+                        "unknown-type", f"a parameter is `int` or `real`, not `{s.kind.id}`", s.kind.span
+                    )
                     return BROKEN
                 return self._structural(s) if is_structural(s) else Quantity(REAL, Param(s.name.id))
             case ast.Let():
@@ -287,8 +299,12 @@ class ModelDeclarations:
                 return BROKEN
             on = over.kind
             if on not in ("sites", "links"):
-                self.findings.error("bad-set", f"a field cannot live on `{over.name or on}`", s.on.span,
-                                    notes=["fields live on `sites` or on `links`"])  # fmt: skip
+                self.findings.error(
+                    "bad-set",
+                    f"a field cannot live on `{over.name or on}`",
+                    s.on.span,
+                    notes=["fields live on `sites` or on `links`"],
+                )
                 return BROKEN
         if support is None:
             return BROKEN
@@ -323,8 +339,9 @@ class ModelDeclarations:
             hints = ["turn a truth value into a number with `if … then 1 else 0`"]
         elif not isinstance(found.kind, Scalar):
             hints = ["make a number of it with `dot`, `norm` or `re(tr(…))`, or take a component"]
-        self.findings.error("not-a-real-number", f"{what} must be one real number, and this is {found}", node.span,
-                            hints=hints)  # fmt: skip
+        self.findings.error(
+            "not-a-real-number", f"{what} must be one real number, and this is {found}", node.span, hints=hints
+        )
         return BROKEN
 
 

@@ -52,7 +52,8 @@ from vdsl.ir.program import Data, Field
 from vdsl.ir.support import is_discrete
 
 LARGEST_EXPRESSION = 100_000
-DEEPEST_EXPRESSION = 150
+DEEPEST_EXPRESSION = 120
+LONGEST_CHAIN = 30
 LARGEST_REDUCTION = 10**10
 
 
@@ -128,9 +129,13 @@ class Elaborator:
             return BROKEN
         if self._depth >= DEEPEST_EXPRESSION:
             self._too_large = True
-            return self.error("too-deep", "this expression is nested too deeply", node.span,
-                              notes=[f"at most {DEEPEST_EXPRESSION} levels, counted through functions"],
-                              exit_code=4)  # fmt: skip
+            return self.error(
+                "too-deep",
+                "this expression is nested too deeply",
+                node.span,
+                notes=[f"at most {DEEPEST_EXPRESSION} levels, counted through functions"],
+                exit_code=4,
+            )
         self._depth += 1
         try:
             result = self._value(node)
@@ -140,9 +145,13 @@ class Elaborator:
             self._depth -= 1
         if isinstance(result, Quantity) and not self._fits(result.expr):
             self._too_large = True
-            return self.error("too-large", "this expression grows too large when its functions are written out",
-                              node.span, notes=[f"at most {LARGEST_EXPRESSION} operations and "
-                                                f"{DEEPEST_EXPRESSION} levels"], exit_code=4)  # fmt: skip
+            return self.error(
+                "too-large",
+                "this expression grows too large when its functions are written out",
+                node.span,
+                notes=[f"at most {LARGEST_EXPRESSION} operations and {DEEPEST_EXPRESSION} levels"],
+                exit_code=4,
+            )
         return result
 
     def quantity(self, node: ast.Expr) -> Quantity | Broken:
@@ -250,9 +259,12 @@ class Elaborator:
             case Field():
                 hint = f"{name}[x, mu]" if found.on == "links" else f"{name}[i]"
                 return self._allowed("field", name, node) or self.error(
-                    "bad-index", f"the field `{name}` has one value per {found.on[:-1]}: say which", node.span,
-                    related=[declared(name, statement.name.span)], hints=[f"write `{hint}` inside a reduction"],
-                )  # fmt: skip
+                    "bad-index",
+                    f"the field `{name}` has one value per {found.on[:-1]}: say which",
+                    node.span,
+                    related=[declared(name, statement.name.span)],
+                    hints=[f"write `{hint}` inside a reduction"],
+                )
             case Data():
                 return self._allowed("data", name, node) or indexing.read_data(self, found, node, ())
         match statement:
@@ -266,17 +278,23 @@ class Elaborator:
                 if self.role is DERIVED:
                     return found
                 return self.error(
-                    "wrong-place", f"{self.role.name} cannot use the derived quantity `{name}`", node.span,
-                    related=[declared(name, statement.name.span)], notes=["only `derived` statements may"],
-                )  # fmt: skip
+                    "wrong-place",
+                    f"{self.role.name} cannot use the derived quantity `{name}`",
+                    node.span,
+                    related=[declared(name, statement.name.span)],
+                    notes=["only `derived` statements may"],
+                )
         return found
 
     def _allowed(self, what: str, name: str, node: ast.Expr) -> Broken | None:
         """None when this role may depend on such a thing; otherwise the error is reported."""
         role = self.role
         allowed = {
-            "parameter": role.parameters, "data": role.data, "field": role.fields, "observable": role.observables,
-        }[what]  # fmt: skip
+            "parameter": role.parameters,
+            "data": role.data,
+            "field": role.fields,
+            "observable": role.observables,
+        }[what]
         if allowed:
             return None
         scope = self.world.scope
@@ -284,18 +302,30 @@ class Elaborator:
         related = [declared(name, place.name.span)]
         if role is SIZE:
             hints = [f"declare it with `param {name} : int`"] if isinstance(place, ast.ParamDecl) else []
-            return self.error("not-static", f"`{name}` is not known when the model is compiled", node.span,
-                              "sizes must be known", related=related, hints=hints)  # fmt: skip
+            return self.error(
+                "not-static",
+                f"`{name}` is not known when the model is compiled",
+                node.span,
+                "sizes must be known",
+                related=related,
+                hints=hints,
+            )
         if role is DERIVED:
-            return self.error("wrong-place", f"`{name}` fluctuates: a derived quantity may only use its averages",
-                              node.span, related=related, hints=[f"write `expect({name})`"])  # fmt: skip
+            return self.error(
+                "wrong-place",
+                f"`{name}` fluctuates: a derived quantity may only use its averages",
+                node.span,
+                related=related,
+                hints=[f"write `expect({name})`"],
+            )
         hints = []
         if role in (CONSTANT, TEMPERATURE) and what == "field":
             hints = ["use an `observable`, or a `fn` that takes the value as an argument"]
         elif what == "observable":
             hints = ["repeat its definition, or put the common part in a `fn`"]
-        return self.error("wrong-place", f"{role.name} cannot depend on the {what} `{name}`", node.span,
-                          related=related, hints=hints)  # fmt: skip
+        return self.error(
+            "wrong-place", f"{role.name} cannot depend on the {what} `{name}`", node.span, related=related, hints=hints
+        )
 
     # Operators
 
@@ -327,8 +357,9 @@ class Elaborator:
             case Quantity(Scalar(level), _) if INT_LEVEL <= level < COMPLEX_LEVEL:
                 return operand
             case Quantity(Scalar(level) | Vector(_, level), _) if level != COMPLEX_LEVEL:
-                return self.error("kind-mismatch", f"`'` is the adjoint of a number or a matrix, and this is {operand}",
-                                  node.span)  # fmt: skip
+                return self.error(
+                    "kind-mismatch", f"`'` is the adjoint of a number or a matrix, and this is {operand}", node.span
+                )
         return Quantity(operand.kind, fold.unary("'", operand.expr))
 
     def _infix(self, node: ast.Infix) -> Value:
@@ -336,20 +367,36 @@ class Elaborator:
         spine = [node]
         while isinstance(spine[-1].left, ast.Infix):
             spine.append(spine[-1].left)
-        total = self.value(spine[-1].left)
-        for link in reversed(spine):
-            try:
-                right = self.value(link.right)
-                total = self._combine(link.op, total, right, link)
-            except fold.FoldError as found:
-                total = self.error(found.code, str(found), link.span)
-            if isinstance(total, Quantity) and not self._fits(total.expr):
-                return self.error("too-large", "this expression has too many operations in a row", node.span,
-                                  notes=[f"at most {DEEPEST_EXPRESSION} in a row"],
-                                  hints=["use `sum` over a set"], exit_code=4)  # fmt: skip
+        spine.reverse()
+        if len(spine) > LONGEST_CHAIN and all(link.op in ("+", "-") for link in spine):
+            return self._long_sum(spine)
+        total = self.value(spine[0].left)
+        for link in spine:
+            total = self._combine(link.op, total, self.value(link.right), link)
         return total
 
+    def _long_sum(self, spine: list[ast.Infix]) -> Value:
+        """A sum of many terms, added in pairs: as deep as the logarithm of its length, and as exact."""
+        row = [("+", self.value(spine[0].left))] + [(link.op, self.value(link.right)) for link in spine]
+        while len(row) > 1:
+            pairs = [self._add_pair(*row[k], *row[k + 1], spine[-1]) for k in range(0, len(row) - 1, 2)]
+            row = pairs + row[len(row) - len(row) % 2 :]
+        return row[0][1] if row[0][0] == "+" else self._prefix("-", row[0][1], spine[-1])
+
+    def _add_pair(self, s: str, a: Value, t: str, b: Value, node: ast.Infix) -> tuple[str, Value]:
+        """(s a) + (t b) for signs s and t."""
+        if s == t:
+            return s, self._combine("+", a, b, node)
+        return "+", self._combine("-", a, b, node) if s == "+" else self._combine("-", b, a, node)
+
     def _combine(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
+        """`a op b`; constants that have no value together are reported here."""
+        try:
+            return self._combined(op, a, b, node)
+        except fold.FoldError as found:
+            return self.error(found.code, str(found), node.span)
+
+    def _combined(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
         if isinstance(a, Broken) or isinstance(b, Broken):
             return BROKEN
         if op in ("+", "-", "*") and isinstance(a, Site | Axis | Displacement) | isinstance(
@@ -403,11 +450,8 @@ class Elaborator:
     def _bad_place(self, op: str, a: Value, b: Value, node: ast.Infix) -> Broken:
         hints: list[str] = []
         notes = ["a site moves by an axis (`x + mu`), a multiple of one (`x - 2*mu`), or whole cells (`i + (1, -1)`)"]
-        if (
-            isinstance(a, Quantity)
-            and isinstance(a.kind, Vector)
-            or isinstance(b, Quantity)
-            and isinstance(b.kind, Vector)
+        if (isinstance(a, Quantity) and isinstance(a.kind, Vector)) or (
+            isinstance(b, Quantity) and isinstance(b.kind, Vector)
         ):
             sets = self.world.sets()
             axes = sets.lattice.n_axes if sets else 0
@@ -440,8 +484,12 @@ class Elaborator:
     def _if(self, node: ast.If) -> Value:
         condition, yes, no = self.quantity(node.condition), self.quantity(node.yes), self.quantity(node.no)
         if isinstance(condition, Quantity) and condition.kind != BOOL:
-            condition = self.error("kind-mismatch", f"a condition must be a truth value, and this is {condition}",
-                                   node.condition.span, hints=["compare it: `x != 0`"])  # fmt: skip
+            condition = self.error(
+                "kind-mismatch",
+                f"a condition must be a truth value, and this is {condition}",
+                node.condition.span,
+                hints=["compare it: `x != 0`"],
+            )
         if isinstance(condition, Broken) or isinstance(yes, Broken) or isinstance(no, Broken):
             return BROKEN
         kind = yes.kind if yes.kind == no.kind else join(yes.kind, no.kind)
@@ -488,13 +536,22 @@ class Elaborator:
         finally:
             self.locals = before
         if isinstance(where, Quantity) and where.kind != BOOL:
-            where = self.error("kind-mismatch", f"`where` needs a truth value, and this is {where}", node.where.span
-                               if node.where else node.span, hints=["compare it: `x != 0`"])  # fmt: skip
+            where = self.error(
+                "kind-mismatch",
+                f"`where` needs a truth value, and this is {where}",
+                node.where.span if node.where else node.span,
+                hints=["compare it: `x != 0`"],
+            )
         if isinstance(body, Broken) or isinstance(where, Broken):
             return BROKEN
         if elements > LARGEST_REDUCTION:
-            return self.error("too-large", f"this `{node.op.id}` runs over {elements:.3g} elements", node.span,
-                              notes=[f"at most {LARGEST_REDUCTION:.0e}"], exit_code=4)  # fmt: skip
+            return self.error(
+                "too-large",
+                f"this `{node.op.id}` runs over {elements:.3g} elements",
+                node.span,
+                notes=[f"at most {LARGEST_REDUCTION:.0e}"],
+                exit_code=4,
+            )
         if elements == 0 and node.op.id in ("mean", "max", "min"):
             return self.error("empty-set", f"`{node.op.id}` over an empty set has no value", node.span)
         kind = _reduction_kind(node.op.id, body.kind)
@@ -511,13 +568,26 @@ class Elaborator:
         names = [n.id for n in binder.names]
         if over is None:
             return {}, None
-        expected = {"sites": (1,), "axes": (1,), "range": (1,), "links": (1, 2), "planes": (2,), "plaquettes": (1, 3),
-                    "bonds": (2,), "pairs": (2,)}[over.kind]  # fmt: skip
+        expected = {
+            "sites": (1,),
+            "axes": (1,),
+            "range": (1,),
+            "links": (1, 2),
+            "planes": (2,),
+            "plaquettes": (1, 3),
+            "bonds": (2,),
+            "pairs": (2,),
+        }[over.kind]
         if len(names) not in expected:
             example = {"links": "l", "plaquettes": "p", "planes": "<mu, nu>", "bonds": "<i, j>", "pairs": "<i, j>"}
-            self.error("bad-binder", f"an element of this set needs {' or '.join(map(str, expected))} "
-                       f"variable{'s' if expected != (1,) else ''}, and there {'is' if len(names) == 1 else 'are'} "
-                       f"{len(names)}", binder.span, hints=[f"write `{example.get(over.kind, 'i')} in …`"])  # fmt: skip
+            self.error(
+                "bad-binder",
+                f"an element of this set needs {' or '.join(map(str, expected))} "
+                f"variable{'s' if expected != (1,) else ''}, and there {'is' if len(names) == 1 else 'are'} "
+                f"{len(names)}",
+                binder.span,
+                hints=[f"write `{example.get(over.kind, 'i')} in …`"],
+            )
             return {}, None
         lattice = sets.lattice
         closed = "open" not in lattice.boundary
@@ -577,10 +647,12 @@ class Elaborator:
                 found = self.world.value(node.field)
                 if isinstance(found, Field) and not is_discrete(found.support):
                     self.world.findings.warning(
-                        "exact-comparison", f"the values of `{node.field}` are never exactly equal to anything", span,
+                        "exact-comparison",
+                        f"the values of `{node.field}` are never exactly equal to anything",
+                        span,
                         notes=["the field is continuous: this has probability zero"],
                         hints=["compare with a tolerance: `abs(a - b) < 0.1`"],
-                    )  # fmt: skip
+                    )
                     return
 
     def _fits(self, expr: Expr) -> bool:

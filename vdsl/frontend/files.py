@@ -28,10 +28,13 @@ def locate(path: ast.String, base_dir: Path | None, allow_path: bool, findings: 
     )
     if outside and not allow_path:
         findings.error(
-            "path-not-allowed", f"the path `{text}` leads out of the model's directory", path.span, "refused",
+            "path-not-allowed",
+            f"the path `{text}` leads out of the model's directory",
+            path.span,
+            "refused",
             notes=["a model reads files beside itself only, so that running someone else's model is safe"],
             hints=["move the file next to the model, or allow it with `--allow-path`"],
-        )  # fmt: skip
+        )
         return None
     if "\0" in text:
         findings.error("file-not-found", "a path cannot hold a NUL byte", path.span)
@@ -41,26 +44,45 @@ def locate(path: ast.String, base_dir: Path | None, allow_path: bool, findings: 
     file = (base_dir or Path()) / text
     try:
         if not allow_path and not file.resolve().is_relative_to((base_dir or Path()).resolve()):
-            findings.error("path-not-allowed", f"the path `{text}` leads out of the model's directory", path.span,
-                           "refused", notes=["it is a link to somewhere else"],
-                           hints=["move the file next to the model, or allow it with `--allow-path`"])  # fmt: skip
+            findings.error(
+                "path-not-allowed",
+                f"the path `{text}` leads out of the model's directory",
+                path.span,
+                "refused",
+                notes=["it is a link to somewhere else"],
+                hints=["move the file next to the model, or allow it with `--allow-path`"],
+            )
             return None
         if not file.is_file():
             beside = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
-            findings.error("file-not-found", f"no file `{text}`", path.span, notes=[f"looked in {file.parent}"],
-                           hints=suggest(file.name, beside))  # fmt: skip
+            findings.error(
+                "file-not-found",
+                f"no file `{text}`",
+                path.span,
+                notes=[f"looked in {file.parent}"],
+                hints=suggest(file.name, beside),
+            )
             return None
         size = file.stat().st_size
     except OSError as found:
         findings.error("file-not-found", f"`{text}` cannot be read: {found.strerror}", path.span)
         return None
     if size > LARGEST_FILE:
-        findings.error("too-large", f"the file `{text}` has {size} bytes", path.span,
-                       notes=[f"at most {LARGEST_FILE} bytes are read"], exit_code=4)  # fmt: skip
+        findings.error(
+            "too-large",
+            f"the file `{text}` has {size} bytes",
+            path.span,
+            notes=[f"at most {LARGEST_FILE} bytes are read"],
+            exit_code=4,
+        )
         return None
     if file.suffix not in SUFFIXES:
-        findings.error("bad-data-file", f"`{text}` is not a kind of file that is known", path.span,
-                       notes=["data comes as .csv, .npy or .npz"])  # fmt: skip
+        findings.error(
+            "bad-data-file",
+            f"`{text}` is not a kind of file that is known",
+            path.span,
+            notes=["data comes as .csv, .npy or .npz"],
+        )
         return None
     return file
 
@@ -84,8 +106,9 @@ def read_rows(path: ast.String, base_dir: Path | None, allow_path: bool, finding
         return None
 
 
-def read_array(path: ast.String, base_dir: Path | None, allow_path: bool, findings: Findings,
-               member: str | None = None) -> np.ndarray | None:  # fmt: skip
+def read_array(
+    path: ast.String, base_dir: Path | None, allow_path: bool, findings: Findings, member: str | None = None
+) -> np.ndarray | None:
     """The array in an npy file, or (by name, or the only one) in an npz file; numbers only, never pickled objects."""
     file = locate(path, base_dir, allow_path, findings)
     if file is None:
@@ -96,10 +119,15 @@ def read_array(path: ast.String, base_dir: Path | None, allow_path: bool, findin
                 names = list(archive.files)
                 name = member or (names[0] if len(names) == 1 else "")
                 if name not in names:
-                    findings.error("bad-data-file", f"`{path.value}` holds several arrays: say which" if not member else
-                                   f"`{path.value}` holds no array `{member}`", path.span,
-                                   notes=[f"arrays: {', '.join(names)}"],
-                                   hints=[f"write `{{ array = \"{names[0] if names else 'J'}\" }}`"])  # fmt: skip
+                    findings.error(
+                        "bad-data-file",
+                        f"`{path.value}` holds several arrays: say which"
+                        if not member
+                        else f"`{path.value}` holds no array `{member}`",
+                        path.span,
+                        notes=[f"arrays: {', '.join(names)}"],
+                        hints=[f'write `{{ array = "{names[0] if names else "J"}" }}`'],
+                    )
                     return None
                 total = sum(i.file_size for i in archive.zip.infolist() if i.filename.startswith(name))
                 if total > LARGEST_FILE:
@@ -133,12 +161,20 @@ def _parse_rows(reader, path: ast.String, findings: Findings) -> Rows | None:
         except ValueError:
             if not rows and not any(_is_number(c) for c in cells):
                 continue  # a header
-            findings.error("bad-data-file", f"row {line} of `{path.value}` is not made of numbers", path.span,
-                           notes=[f"it reads: {', '.join(cells)[:80]}"])  # fmt: skip
+            findings.error(
+                "bad-data-file",
+                f"row {line} of `{path.value}` is not made of numbers",
+                path.span,
+                notes=[f"it reads: {', '.join(cells)[:80]}"],
+            )
             return None
         if not all(map(math.isfinite, row)):
-            findings.error("data-value", f"row {line} of `{path.value}` holds {', '.join(cells)[:80]}", path.span,
-                           notes=["every number must be finite"])  # fmt: skip
+            findings.error(
+                "data-value",
+                f"row {line} of `{path.value}` holds {', '.join(cells)[:80]}",
+                path.span,
+                notes=["every number must be finite"],
+            )
             return None
         rows.append((line, row))
     return rows

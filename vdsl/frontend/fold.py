@@ -186,10 +186,32 @@ _COMPLEX_FUNCTIONS = frozenset(("abs", "re", "im", "conj"))
 _SCALAR_FUNCTIONS: dict[str, Callable] = {
     **{
         name: getattr(math, name)
-        for name in (
-            "sqrt exp log log2 log10 expm1 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh "
-            "floor ceil erf lgamma"
-        ).split()  # noqa: SIM905
+        for name in [
+            "sqrt",
+            "exp",
+            "log",
+            "log2",
+            "log10",
+            "expm1",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "asin",
+            "acos",
+            "atan",
+            "atan2",
+            "sinh",
+            "cosh",
+            "tanh",
+            "asinh",
+            "acosh",
+            "atanh",
+            "floor",
+            "ceil",
+            "erf",
+            "lgamma",
+        ]
     },
     "abs": abs,
     "sign": _sign,

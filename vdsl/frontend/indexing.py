@@ -70,8 +70,12 @@ def read_field(e: Elaborator, field: Field, node: ast.Index) -> Value:
         return value
     if isinstance(kind, Scalar):
         declaration = e.world.scope.values[field.name].name
-        return e.error("bad-index", f"`{field.name}` has one number per {field.on[:-1]}: {count(len(rest), 'subscript')} "
-                       "too many", rest[0].span, related=[declared(field.name, declaration.span)])  # fmt: skip
+        return e.error(
+            "bad-index",
+            f"`{field.name}` has one number per {field.on[:-1]}: {count(len(rest), 'subscript')} too many",
+            rest[0].span,
+            related=[declared(field.name, declaration.span)],
+        )
     return component(e, value, rest, node.span)
 
 
@@ -98,10 +102,14 @@ def read_data(e: Elaborator, data: Data, node: ast.Expr, nodes: tuple[ast.Expr, 
         places, rest, key, shape = (ends[0].place, ends[1].place), nodes[2:], "bond", shape[1:]
     if len(rest) not in (len(shape), len(shape) - 1) or (not rest and len(shape) > 1):
         declaration = e.world.scope.values[data.name].name
-        return e.error("bad-index", f"`{data.name}` takes {count(len(shape), 'subscript')}"
-                       f"{'' if key == 'index' else f' after its {key}'}, and there are {len(rest)}", node.span,
-                       related=[declared(data.name, declaration.span)],
-                       notes=[f"its shape is ({several(map(str, shape))})"])  # fmt: skip
+        return e.error(
+            "bad-index",
+            f"`{data.name}` takes {count(len(shape), 'subscript')}"
+            f"{'' if key == 'index' else f' after its {key}'}, and there are {len(rest)}",
+            node.span,
+            related=[declared(data.name, declaration.span)],
+            notes=[f"its shape is ({several(map(str, shape))})"],
+        )
     subscripts = [_subscript(e, n, length, "entry") for n, length in zip(rest, shape, strict=False)]
     if any(s is None for s in subscripts):
         return BROKEN
@@ -164,8 +172,12 @@ def as_site(e: Elaborator, value: Value, node: ast.Expr) -> Site | None:
             known = bounds(expr, e.ranges)
             n = sets.lattice.n_sites if sets else 0
             if known is not None and (known[0] < 0 or known[1] >= n):
-                e.error("index-out-of-range", f"there is no site {known[0] if known[0] < 0 else known[1]}", node.span,
-                        notes=[f"sites are numbered 0 to {n - 1}"])  # fmt: skip
+                e.error(
+                    "index-out-of-range",
+                    f"there is no site {known[0] if known[0] < 0 else known[1]}",
+                    node.span,
+                    notes=[f"sites are numbered 0 to {n - 1}"],
+                )
                 return None
             return Site(Place(None, (), expr))
     hints = {
@@ -195,8 +207,13 @@ def _element(e: Elaborator, name: str, on: str, nodes: tuple[ast.Expr, ...], spa
 
 def _say_which(e: Elaborator, data: Data, node: ast.Expr) -> Broken:
     declaration = e.world.scope.values[data.name].name
-    return e.error("bad-index", f"`{data.name}` has one value per bond: say which", node.span,
-                   related=[declared(data.name, declaration.span)], hints=[f"write `{data.name}[i, j]`"])  # fmt: skip
+    return e.error(
+        "bad-index",
+        f"`{data.name}` has one value per bond: say which",
+        node.span,
+        related=[declared(data.name, declaration.span)],
+        hints=[f"write `{data.name}[i, j]`"],
+    )
 
 
 def _same_bonds(e: Elaborator, data: Data, a: Site, b: Site, node: ast.Expr) -> bool:
@@ -206,8 +223,12 @@ def _same_bonds(e: Elaborator, data: Data, a: Site, b: Site, node: ast.Expr) -> 
     if sets is None or not ends or ends == data.on or sets.contains(data.on or "", ends):
         return True
     declaration = e.world.scope.values[data.name].name
-    e.error("wrong-bonds", f"`{data.name}` is given on the bonds `{data.on}`, and these are the ends of a bond of `{ends}`",
-            node.span, related=[declared(data.name, declaration.span)])  # fmt: skip
+    e.error(
+        "wrong-bonds",
+        f"`{data.name}` is given on the bonds `{data.on}`, and these are the ends of a bond of `{ends}`",
+        node.span,
+        related=[declared(data.name, declaration.span)],
+    )
     return False
 
 
@@ -216,13 +237,22 @@ def _subscript(e: Elaborator, node: ast.Expr, length: int, what: str) -> Expr | 
     if isinstance(value, Broken):
         return None
     if value.kind != INT or not is_index(value.expr):
-        e.error("bad-index", f"a subscript must be an integer known when compiling, and this is {value}"
-                + (" that is not" if value.kind == INT else ""), node.span)  # fmt: skip
+        e.error(
+            "bad-index",
+            f"a subscript must be an integer known when compiling, and this is {value}"
+            + (" that is not" if value.kind == INT else ""),
+            node.span,
+        )
         return None
     known = bounds(value.expr, e.ranges)
     if known is not None and (known[0] < 0 or known[1] >= length):
         bad = known[0] if known[0] < 0 else known[1]
-        e.error("index-out-of-range", f"there is no {what} {bad}", node.span, f"runs to {bad}" if known[0] != known[1]
-                else "", notes=[f"the {what}s are numbered 0 to {length - 1}"])  # fmt: skip
+        e.error(
+            "index-out-of-range",
+            f"there is no {what} {bad}",
+            node.span,
+            f"runs to {bad}" if known[0] != known[1] else "",
+            notes=[f"the {what}s are numbered 0 to {length - 1}"],
+        )
         return None
     return value.expr

@@ -12,8 +12,8 @@ import numpy as np
 
 from vdsl.errors import Related, Span
 from vdsl.frontend import ast, fold
-from vdsl.frontend.findings import Findings, count, declared, several, suggest
 from vdsl.frontend.files import read_rows
+from vdsl.frontend.findings import Findings, count, declared, several, suggest
 from vdsl.frontend.values import Broken, Quantity
 from vdsl.ir.expr import Const, Items
 from vdsl.ir.kinds import INT, is_real
@@ -62,16 +62,24 @@ class LatticeChecker:
     def _named(self, s: ast.LatticeDecl) -> Lattice | None:
         kind = s.kind.id
         if s.file is not None:
-            self.findings.error("wrong-arguments", f"the lattice `{kind}` is not read from a file", s.file.span,
-                                hints=['a list of edges is `lattice graph(from "edges.csv")`'])  # fmt: skip
+            self.findings.error(
+                "wrong-arguments",
+                f"the lattice `{kind}` is not read from a file",
+                s.file.span,
+                hints=['a list of edges is `lattice graph(from "edges.csv")`'],
+            )
         self._known_keywords(s, ("boundary",))
         sizes = self._sizes(s.sizes)
         expected = DIMENSIONS.get(kind, len(s.sizes))
         if len(s.sizes) != expected or not s.sizes:
             shown = ", ".join(["L"] * max(1, expected))
-            self.findings.error("wrong-arguments", f"`{kind}` takes {count(max(1, expected), 'size')}, and there "
-                                f"{'is' if len(s.sizes) == 1 else 'are'} {len(s.sizes)}", s.span,
-                                hints=[f"write `{kind}({shown})`"])  # fmt: skip
+            self.findings.error(
+                "wrong-arguments",
+                f"`{kind}` takes {count(max(1, expected), 'size')}, and there "
+                f"{'is' if len(s.sizes) == 1 else 'are'} {len(s.sizes)}",
+                s.span,
+                hints=[f"write `{kind}({shown})`"],
+            )
             return None
         if len(s.sizes) > MOST_AXES:
             self.findings.error("wrong-arguments", f"a lattice has at most {MOST_AXES} axes", s.span)
@@ -95,16 +103,25 @@ class LatticeChecker:
             return None
         bonds = sizes[0] * (sizes[0] - 1) // 2
         if bonds > LARGEST_GRAPH:
-            self.findings.error("too-large", f"a complete graph of {sizes[0]} sites has {bonds} bonds", s.span,
-                                notes=[f"at most {LARGEST_GRAPH} bonds are listed one by one"], exit_code=4)  # fmt: skip
+            self.findings.error(
+                "too-large",
+                f"a complete graph of {sizes[0]} sites has {bonds} bonds",
+                s.span,
+                notes=[f"at most {LARGEST_GRAPH} bonds are listed one by one"],
+                exit_code=4,
+            )
             return None
         return complete_graph(sizes[0])
 
     def _graph(self, s: ast.LatticeDecl) -> Lattice | None:
         self._known_keywords(s, ())
         if s.file is None:
-            self.findings.error("wrong-arguments", "`graph` reads its edges from a file", s.span,
-                                hints=['write `lattice graph(from "edges.csv")`'])  # fmt: skip
+            self.findings.error(
+                "wrong-arguments",
+                "`graph` reads its edges from a file",
+                s.span,
+                hints=['write `lattice graph(from "edges.csv")`'],
+            )
             return None
         sizes = self._sizes(s.sizes[:1])
         rows = read_rows(s.file, self.base_dir, self.allow_path, self.findings)
@@ -115,8 +132,12 @@ class LatticeChecker:
         for line, row in rows:
             ends = row[:2]
             if len(row) < 2 or any(x != int(x) or x < 0 for x in ends):
-                self.findings.error("bad-graph", f"row {line} is not an edge", s.file.span,
-                                    notes=["each row gives the numbers of two sites, counted from 0"])  # fmt: skip
+                self.findings.error(
+                    "bad-graph",
+                    f"row {line} is not an edge",
+                    s.file.span,
+                    notes=["each row gives the numbers of two sites, counted from 0"],
+                )
                 return None
             i, j = int(ends[0]), int(ends[1])
             key = (min(i, j), max(i, j))
@@ -128,8 +149,9 @@ class LatticeChecker:
             edges.append((i, j))
         n = 1 + max((max(e) for e in edges), default=-1)
         if sizes and n > sizes[0]:
-            self.findings.error("bad-graph", f"an edge ends at site {n - 1}, and the graph has {sizes[0]} sites",
-                                s.file.span)  # fmt: skip
+            self.findings.error(
+                "bad-graph", f"an edge ends at site {n - 1}, and the graph has {sizes[0]} sites", s.file.span
+            )
             return None
         n = sizes[0] if sizes else n
         if n == 0:
@@ -152,8 +174,12 @@ class LatticeChecker:
         options = {o.key.id: o for o in s.items if isinstance(o, ast.Option)}
         for key, option in options.items():
             if key not in ("size", "boundary"):
-                self.findings.error("unknown-option", f"a unit cell has no option `{key}`", option.key.span,
-                                    hints=suggest(key, ("size", "boundary")))  # fmt: skip
+                self.findings.error(
+                    "unknown-option",
+                    f"a unit cell has no option `{key}`",
+                    option.key.span,
+                    hints=suggest(key, ("size", "boundary")),
+                )
         shape = self._cell_size(s, options.get("size"), d)
         boundary = self.boundary(options["boundary"].value if "boundary" in options else None, d)
         if len(self.findings.errors) > before or shape is None or boundary is None:
@@ -165,8 +191,12 @@ class LatticeChecker:
     def _vectors(self, s: ast.UnitCell) -> tuple[tuple[float, ...], ...] | None:
         rows = [v for item in s.items if isinstance(item, ast.CellVectors) for v in item.vectors]
         if not rows:
-            self.findings.error("bad-unit-cell", f"the unit cell `{s.name.id}` has no `vectors`", s.name.span,
-                                hints=["add a line such as `vectors (1, 0), (0, 1)`"])  # fmt: skip
+            self.findings.error(
+                "bad-unit-cell",
+                f"the unit cell `{s.name.id}` has no `vectors`",
+                s.name.span,
+                hints=["add a line such as `vectors (1, 0), (0, 1)`"],
+            )
             return None
         vectors = [self._numbers(v) for v in rows]
         if any(v is None for v in vectors):
@@ -174,8 +204,12 @@ class LatticeChecker:
         known = [v for v in vectors if v is not None]
         lengths = {len(v) for v in known}
         if len(lengths) > 1 or len(known) > MOST_AXES or len(known) > min(lengths):
-            self.findings.error("bad-unit-cell", "the vectors do not span a cell: there are "
-                                f"{len(known)}, of {' and '.join(map(str, sorted(lengths)))} components", rows[0].span)  # fmt: skip
+            self.findings.error(
+                "bad-unit-cell",
+                "the vectors do not span a cell: there are "
+                f"{len(known)}, of {' and '.join(map(str, sorted(lengths)))} components",
+                rows[0].span,
+            )
             return None
         if np.linalg.matrix_rank(np.array(known)) < len(known):
             self.findings.error("bad-unit-cell", "the vectors of the unit cell are linearly dependent", rows[-1].span)
@@ -189,22 +223,34 @@ class LatticeChecker:
             if not isinstance(item, ast.CellSite):
                 continue
             if item.name.id in names:
-                self.findings.error("duplicate-name", f"two sites are called `{item.name.id}`", item.name.span,
-                                    "declared again",
-                                    related=[Related(names[item.name.id].name.span, "first declared here")])  # fmt: skip
+                self.findings.error(
+                    "duplicate-name",
+                    f"two sites are called `{item.name.id}`",
+                    item.name.span,
+                    "declared again",
+                    related=[Related(names[item.name.id].name.span, "first declared here")],
+                )
             names.setdefault(item.name.id, item)
             position = self._numbers(item.position)
             if position is None:
                 continue
             if len(position) != len(vectors):
-                self.findings.error("bad-unit-cell", f"a position in this cell has {count(len(vectors), 'coordinate')}, "
-                                    f"and this one has {len(position)}", item.position.span,
-                                    notes=["positions are fractions of the cell's vectors"])  # fmt: skip
+                self.findings.error(
+                    "bad-unit-cell",
+                    f"a position in this cell has {count(len(vectors), 'coordinate')}, "
+                    f"and this one has {len(position)}",
+                    item.position.span,
+                    notes=["positions are fractions of the cell's vectors"],
+                )
                 continue
             sites.append(tuple(float(x) for x in np.array(position) @ np.array(vectors)))
         if not names:
-            self.findings.error("bad-unit-cell", f"the unit cell `{s.name.id}` has no `site`", s.name.span,
-                                hints=["add a line such as `site A at (0, 0)`"])  # fmt: skip
+            self.findings.error(
+                "bad-unit-cell",
+                f"the unit cell `{s.name.id}` has no `site`",
+                s.name.span,
+                hints=["add a line such as `site A at (0, 0)`"],
+            )
         return tuple(sites), names
 
     def _bonds(self, s: ast.UnitCell, sites: dict, d: int) -> tuple[tuple[str, tuple[BondClass, ...]], ...]:
@@ -214,17 +260,25 @@ class LatticeChecker:
             if isinstance(item, ast.CellBond):
                 for end in (item.source, item.target):
                     if end.id not in numbers:
-                        self.findings.error("bad-unit-cell", f"no site called `{end.id}` in this unit cell", end.span,
-                                            notes=[f"sites: {several(numbers)}"], hints=suggest(end.id, numbers))  # fmt: skip
+                        self.findings.error(
+                            "bad-unit-cell",
+                            f"no site called `{end.id}` in this unit cell",
+                            end.span,
+                            notes=[f"sites: {several(numbers)}"],
+                            hints=suggest(end.id, numbers),
+                        )
                 step = self._integers(item.displacement)
                 if step is None or item.source.id not in numbers or item.target.id not in numbers:
                     continue
                 if len(step) != d:
-                    self.findings.error("bad-unit-cell", f"a displacement in this cell has {count(d, 'entry').replace('entrys', 'entries')}, and this "
-                                        f"one has {len(step)}", item.displacement.span)  # fmt: skip
+                    self.findings.error(
+                        "bad-unit-cell",
+                        f"a displacement in this cell has {count(d, 'entry').replace('entrys', 'entries')}, and this "
+                        f"one has {len(step)}",
+                        item.displacement.span,
+                    )
                 elif item.source.id == item.target.id and not any(step):
-                    self.findings.error("bad-unit-cell", f"the bond `{item.name.id}` joins a site to itself",
-                                        item.span)  # fmt: skip
+                    self.findings.error("bad-unit-cell", f"the bond `{item.name.id}` joins a site to itself", item.span)
                 else:
                     named[item.name.id] = (BondClass(numbers[item.source.id], numbers[item.target.id], step),)
         for item in s.items:
@@ -232,16 +286,25 @@ class LatticeChecker:
                 members: list[BondClass] = []
                 for member in item.members:
                     if member.id not in named:
-                        self.findings.error("bad-unit-cell", f"no bond called `{member.id}` in this unit cell", member.span,
-                                            notes=[f"bonds: {several(named)}"], hints=suggest(member.id, named))  # fmt: skip
+                        self.findings.error(
+                            "bad-unit-cell",
+                            f"no bond called `{member.id}` in this unit cell",
+                            member.span,
+                            notes=[f"bonds: {several(named)}"],
+                            hints=suggest(member.id, named),
+                        )
                     members += named.get(member.id, ())
                 named[item.name.id] = tuple(members)
         return tuple(named.items())
 
     def _cell_size(self, s: ast.UnitCell, option: ast.Option | None, d: int) -> list[int] | None:
         if option is None:
-            self.findings.error("bad-unit-cell", f"the unit cell `{s.name.id}` has no `size`", s.name.span,
-                                hints=[f"add a line such as `size = ({', '.join('8' * d)}{',' if d == 1 else ''})`"])  # fmt: skip
+            self.findings.error(
+                "bad-unit-cell",
+                f"the unit cell `{s.name.id}` has no `size`",
+                s.name.span,
+                hints=[f"add a line such as `size = ({', '.join('8' * d)}{',' if d == 1 else ''})`"],
+            )
             return None
         match option.value:
             case ast.TupleExpr(items=items) | ast.ListExpr(items=items):
@@ -249,8 +312,12 @@ class LatticeChecker:
             case single:
                 nodes = (single,)
         if len(nodes) != d:
-            self.findings.error("bad-unit-cell", f"this cell has {count(d, 'vector')}, and there "
-                                f"{'is' if len(nodes) == 1 else 'are'} {count(len(nodes), 'size')}", option.value.span)  # fmt: skip
+            self.findings.error(
+                "bad-unit-cell",
+                f"this cell has {count(d, 'vector')}, and there "
+                f"{'is' if len(nodes) == 1 else 'are'} {count(len(nodes), 'size')}",
+                option.value.span,
+            )
             return None
         return self._sizes(nodes)
 
@@ -268,8 +335,9 @@ class LatticeChecker:
         if any(w is None for w in words):
             return None
         if len(words) != axes:
-            self.findings.error("bad-boundary", f"the lattice has {axes} axes, and there are {len(words)} boundaries",
-                                node.span)  # fmt: skip
+            self.findings.error(
+                "bad-boundary", f"the lattice has {axes} axes, and there are {len(words)} boundaries", node.span
+            )
             return None
         return tuple(w for w in words if w is not None)
 
@@ -277,9 +345,14 @@ class LatticeChecker:
         word = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.String) else None
         if word in BOUNDARIES:
             return str(word)
-        self.findings.error("bad-boundary", f"no boundary called `{word}`" if word else "a boundary was expected here",
-                            node.span, "not a boundary", notes=[f"boundaries: {several(BOUNDARIES)}"],
-                            hints=suggest(word or "", BOUNDARIES))  # fmt: skip
+        self.findings.error(
+            "bad-boundary",
+            f"no boundary called `{word}`" if word else "a boundary was expected here",
+            node.span,
+            "not a boundary",
+            notes=[f"boundaries: {several(BOUNDARIES)}"],
+            hints=suggest(word or "", BOUNDARIES),
+        )
         return None
 
     def _sizes(self, nodes: tuple[ast.Expr, ...] | list[ast.Expr]) -> list[int] | None:
@@ -293,8 +366,13 @@ class LatticeChecker:
                         failed = True
                     sizes.append(n)
                 case Quantity() as found:
-                    self.findings.error("not-an-integer", f"a size is an integer, and this is {found}", node.span,
-                                        "not an integer", hints=["`//` divides integers"])  # fmt: skip
+                    self.findings.error(
+                        "not-an-integer",
+                        f"a size is an integer, and this is {found}",
+                        node.span,
+                        "not an integer",
+                        hints=["`//` divides integers"],
+                    )
                     failed = True
                 case _:
                     failed = True
@@ -308,8 +386,12 @@ class LatticeChecker:
                 return tuple(float(x.value.real) for x in items if isinstance(x, Const))
             case Quantity(kind, Const(value)) if is_real(kind):
                 return (float(value.real),)
-        self.findings.error("bad-unit-cell", "a tuple of numbers was expected here", node.span,
-                            hints=["write `(0, 1/2)`; in one dimension, `(1/2,)`"])  # fmt: skip
+        self.findings.error(
+            "bad-unit-cell",
+            "a tuple of numbers was expected here",
+            node.span,
+            hints=["write `(0, 1/2)`; in one dimension, `(1/2,)`"],
+        )
         return None
 
     def _integers(self, node: ast.Expr) -> tuple[int, ...] | None:
@@ -324,15 +406,20 @@ class LatticeChecker:
     def _known_keywords(self, s: ast.LatticeDecl, known: tuple[str, ...]) -> None:
         for k in s.keywords:
             if k.name.id not in known:
-                self.findings.error("unknown-option", f"the lattice `{s.kind.id}` has no option `{k.name.id}`", k.name.span,
-                                    hints=suggest(k.name.id, known))  # fmt: skip
+                self.findings.error(
+                    "unknown-option",
+                    f"the lattice `{s.kind.id}` has no option `{k.name.id}`",
+                    k.name.span,
+                    hints=suggest(k.name.id, known),
+                )
 
     def _small_enough(self, sites: int, span: Span) -> bool:
         if sites <= LARGEST_LATTICE:
             return True
         shown = str(sites) if sites < 10**12 else f"{sites:.3g}" if sites < 10**300 else "more than 1e300"
-        self.findings.error("too-large", f"this lattice has {shown} sites", span,
-                            notes=[f"at most {LARGEST_LATTICE} fit"], exit_code=4)  # fmt: skip
+        self.findings.error(
+            "too-large", f"this lattice has {shown} sites", span, notes=[f"at most {LARGEST_LATTICE} fit"], exit_code=4
+        )
         return False
 
 
@@ -361,16 +448,26 @@ def warn_multiplicity(lattice: Lattice, name: str, span: Span, findings: Finding
         notes.append(f"bonds between the same two sites are counted {several(f'{m} times' for m in sorted(found))}")
     if loops:
         notes.append("bonds that join a site to itself are counted too")
-    findings.warning("bond-multiplicity", f"on so small a torus the bonds of `{name}` meet each other", span, sizes,
-                     notes=notes, hints=["use a larger size, or `boundary = open`"])  # fmt: skip
+    findings.warning(
+        "bond-multiplicity",
+        f"on so small a torus the bonds of `{name}` meet each other",
+        span,
+        sizes,
+        notes=notes,
+        hints=["use a larger size, or `boundary = open`"],
+    )
 
 
 def check_antiperiodic(lattice: Lattice, name: ast.Name, negation: bool, findings: Findings, at: Span) -> None:
     """Refuses a field whose values have no negative on a lattice with an antiperiodic boundary."""
     if ANTIPERIODIC in lattice.boundary and not negation:
-        findings.error("antiperiodic-field", f"the field `{name.id}` cannot change sign", name.span,
-                       related=[declared("lattice", at)],
-                       notes=["across an antiperiodic boundary a field value is reached as its negative"])  # fmt: skip
+        findings.error(
+            "antiperiodic-field",
+            f"the field `{name.id}` cannot change sign",
+            name.span,
+            related=[declared("lattice", at)],
+            notes=["across an antiperiodic boundary a field value is reached as its negative"],
+        )
 
 
 _ = (fold, csv, pairwise)

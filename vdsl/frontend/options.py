@@ -12,7 +12,7 @@ from vdsl.frontend.findings import Findings, count, declared, several, suggest
 from vdsl.frontend.values import Broken, Quantity, Text
 from vdsl.ir.expr import Const, Items
 from vdsl.ir.program import Claim, Field, Range, Scan, Settings
-from vdsl.ir.support import Angle, Clock, Complex, Group, Occupation, Potts, Real, Spin, Sphere, describe
+from vdsl.ir.support import Angle, Clock, Complex, Group, Occupation, Potts, Real, Sphere, Spin, describe
 
 # kind -> supports that it can act on; an empty tuple: it acts on the lattice and takes no field
 SYMMETRIES: dict[str, tuple[type, ...]] = {
@@ -27,8 +27,9 @@ LONGEST_SCAN = 100_000
 Evaluate = Callable[[ast.Expr], object]
 
 
-def claims_of(s: ast.SymmetryDecl, field_of: Callable[[str], Field | None], names: list[str],
-              findings: Findings) -> list[Claim]:  # fmt: skip
+def claims_of(
+    s: ast.SymmetryDecl, field_of: Callable[[str], Field | None], names: list[str], findings: Findings
+) -> list[Claim]:
     """The claims of one statement, each of a known kind and about fields that it can act on."""
     out = []
     for node in s.claims:
@@ -36,8 +37,13 @@ def claims_of(s: ast.SymmetryDecl, field_of: Callable[[str], Field | None], name
         arguments = node.arguments if isinstance(node, ast.CallExpr) else ()
         if not isinstance(name, ast.Name) or name.id not in SYMMETRIES:
             spelled = name.id if isinstance(name, ast.Name) else ""
-            findings.error("unknown-symmetry", f"no symmetry called `{spelled}`", name.span,
-                           notes=[f"symmetries: {several(SYMMETRIES)}"], hints=suggest(spelled, SYMMETRIES))  # fmt: skip
+            findings.error(
+                "unknown-symmetry",
+                f"no symmetry called `{spelled}`",
+                name.span,
+                notes=[f"symmetries: {several(SYMMETRIES)}"],
+                hints=suggest(spelled, SYMMETRIES),
+            )
             continue
         supports = SYMMETRIES[name.id]
         if bool(arguments) != bool(supports):
@@ -51,8 +57,9 @@ def claims_of(s: ast.SymmetryDecl, field_of: Callable[[str], Field | None], name
     return out
 
 
-def scan_of(s: ast.ScanDecl, evaluate: Evaluate, allowed: Range | None, structural: bool, at: ast.ParamDecl,
-            findings: Findings) -> Scan | None:  # fmt: skip
+def scan_of(
+    s: ast.ScanDecl, evaluate: Evaluate, allowed: Range | None, structural: bool, at: ast.ParamDecl, findings: Findings
+) -> Scan | None:
     """The values of a sweep, each within the parameter's range."""
     values = _scan_values(s, evaluate, findings)
     if values is None:
@@ -62,13 +69,22 @@ def scan_of(s: ast.ScanDecl, evaluate: Evaluate, allowed: Range | None, structur
         return None
     for value in values:
         if structural and value != int(value):
-            findings.error("bad-scan", f"`{s.name.id}` is an integer, and the scan holds {value:g}", s.values.span,
-                           related=[declared(s.name.id, at.name.span)], hints=["use `range(…)` or a list"])  # fmt: skip
+            findings.error(
+                "bad-scan",
+                f"`{s.name.id}` is an integer, and the scan holds {value:g}",
+                s.values.span,
+                related=[declared(s.name.id, at.name.span)],
+                hints=["use `range(…)` or a list"],
+            )
             return None
         if not np.isfinite(value) or (allowed is not None and value not in allowed):
-            findings.error("out-of-range", f"the scan holds {s.name.id} = {value:g}, which is out of range", s.values.span,
-                           related=[Related(at.range.span, "declared here")] if at.range else [],
-                           notes=[f"the range is {allowed}"] if allowed else [])  # fmt: skip
+            findings.error(
+                "out-of-range",
+                f"the scan holds {s.name.id} = {value:g}, which is out of range",
+                s.values.span,
+                related=[Related(at.range.span, "declared here")] if at.range else [],
+                notes=[f"the range is {allowed}"] if allowed else [],
+            )
             return None
     return Scan(s.name.id, tuple(float(v) for v in values))
 
@@ -80,8 +96,12 @@ def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Setting
     for option in s.options:
         key = option.key.id
         if key in places:
-            findings.error("duplicate-name", f"the option `{key}` is given twice", option.key.span,
-                           related=[Related(places[key].span, "first given here")])  # fmt: skip
+            findings.error(
+                "duplicate-name",
+                f"the option `{key}` is given twice",
+                option.key.span,
+                related=[Related(places[key].span, "first given here")],
+            )
             continue
         places[key] = option.key
         match evaluate(option.value):
@@ -92,26 +112,38 @@ def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Setting
             case Quantity(_, Const(value)) if not isinstance(value, complex):
                 options[key] = value
             case found:
-                findings.error("bad-option", f"the option `{key}` is a number, a truth value or a string, and this is {found}",
-                               option.value.span)  # fmt: skip
+                findings.error(
+                    "bad-option",
+                    f"the option `{key}` is a number, a truth value or a string, and this is {found}",
+                    option.value.span,
+                )
     return Settings(s.name.id if s.name else "", tuple(sorted(options.items())))
 
 
 def _acted_on(node: ast.Expr, kind: str, field_of, names: list[str], findings: Findings) -> Field | None:
     name = node.id if isinstance(node, ast.Name) else ""
     if name not in names:
-        findings.error("unknown-field", f"no field called `{name}`", node.span, "not a field",
-                       notes=[f"fields: {several(names)}"], hints=suggest(name, names))  # fmt: skip
+        findings.error(
+            "unknown-field",
+            f"no field called `{name}`",
+            node.span,
+            "not a field",
+            notes=[f"fields: {several(names)}"],
+            hints=suggest(name, names),
+        )
         return None
     field = field_of(name)
     if field is None:
         return None
     if not isinstance(field.support, SYMMETRIES[kind]):
-        findings.error("wrong-symmetry", f"`{kind}` does not act on the field `{name}`, a {describe(field.support)}",
-                       node.span)  # fmt: skip
+        findings.error(
+            "wrong-symmetry", f"`{kind}` does not act on the field `{name}`, a {describe(field.support)}", node.span
+        )
         return None
     if kind == "gauge" and field.on != "links":
-        findings.error("wrong-symmetry", f"a gauge transformation acts on links, and `{name}` lives on sites", node.span)
+        findings.error(
+            "wrong-symmetry", f"a gauge transformation acts on links, and `{name}` lives on sites", node.span
+        )
         return None
     return field
 
@@ -130,9 +162,15 @@ def _scan_values(s: ast.ScanDecl, evaluate: Evaluate, findings: Findings):
                     values = range(*(int(x) for x in known))
                     if len(values) <= LONGEST_SCAN:
                         return values
-            wanted = "`linspace(first, last, how many)`" if name == "linspace" else "`range(start, stop, step)` of integers"
-            findings.error("bad-scan", f"a scan was expected as {wanted}", s.values.span,
-                           notes=[f"at most {count(LONGEST_SCAN, 'value')}"])  # fmt: skip
+            wanted = (
+                "`linspace(first, last, how many)`" if name == "linspace" else "`range(start, stop, step)` of integers"
+            )
+            findings.error(
+                "bad-scan",
+                f"a scan was expected as {wanted}",
+                s.values.span,
+                notes=[f"at most {count(LONGEST_SCAN, 'value')}"],
+            )
             return None
         case _:
             match evaluate(s.values):

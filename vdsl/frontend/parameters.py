@@ -22,30 +22,53 @@ def typed_overrides(given: dict[str, object], declared: Iterable[ast.ParamDecl],
     for name, value in given.items():
         declaration = declarations.get(name)
         if declaration is None:
-            findings.error("unknown-parameter", f"the model has no parameter `{name}`", None,
-                           notes=[f"parameters: {several(declarations)}"], hints=suggest(name, declarations),
-                           exit_code=_USAGE)  # fmt: skip
+            findings.error(
+                "unknown-parameter",
+                f"the model has no parameter `{name}`",
+                None,
+                notes=[f"parameters: {several(declarations)}"],
+                hints=suggest(name, declarations),
+                exit_code=_USAGE,
+            )
             continue
         number = _number(value)
         shown = value if isinstance(value, str) else repr(value)
         if number is None or math.isnan(number):
-            findings.error("bad-override", f"`{name}` was given {shown}, which is not a number", declaration.name.span,
-                           "declared here", exit_code=_USAGE)  # fmt: skip
+            findings.error(
+                "bad-override",
+                f"`{name}` was given {shown}, which is not a number",
+                declaration.name.span,
+                "declared here",
+                exit_code=_USAGE,
+            )
         elif is_structural(declaration):
             if not isinstance(number, int):
-                findings.error("bad-override", f"`{name}` is an integer, and was given {shown}", declaration.name.span,
-                               "declared as `int` here", exit_code=_USAGE)  # fmt: skip
+                findings.error(
+                    "bad-override",
+                    f"`{name}` is an integer, and was given {shown}",
+                    declaration.name.span,
+                    "declared as `int` here",
+                    exit_code=_USAGE,
+                )
             elif abs(number) > LARGEST_INTEGER:
-                findings.error("bad-override", f"`{name}` was given an integer that is too large",
-                               declaration.name.span, exit_code=_USAGE)  # fmt: skip
+                findings.error(
+                    "bad-override",
+                    f"`{name}` was given an integer that is too large",
+                    declaration.name.span,
+                    exit_code=_USAGE,
+                )
             else:
                 out[name] = number
         else:
             try:
                 out[name] = float(number)
             except OverflowError:
-                findings.error("bad-override", f"`{name}` was given a number that is too large", declaration.name.span,
-                               exit_code=_USAGE)  # fmt: skip
+                findings.error(
+                    "bad-override",
+                    f"`{name}` was given a number that is too large",
+                    declaration.name.span,
+                    exit_code=_USAGE,
+                )
     return out
 
 
@@ -54,7 +77,9 @@ def is_structural(declaration: ast.ParamDecl) -> bool:
     return declaration.kind is not None and declaration.kind.id == "int"
 
 
-def enforce(declaration: ast.ParamDecl, value: float, allowed: Range | None, overridden: bool, findings: Findings) -> None:
+def enforce(
+    declaration: ast.ParamDecl, value: float, allowed: Range | None, overridden: bool, findings: Findings
+) -> None:
     """Refuses a value outside the parameter's range; infinity needs a range that admits it."""
     name = declaration.name.id
     if allowed is not None and value in allowed:
@@ -67,9 +92,15 @@ def enforce(declaration: ast.ParamDecl, value: float, allowed: Range | None, ove
     wanted = f"the range is {allowed}" if allowed is not None else "a parameter is finite unless its range holds `inf`"
     from vdsl.errors import Related
 
-    findings.error("out-of-range", f"`{name}` = {shown} is out of range", at, "" if overridden else f"this is {shown}",
-                   related=[Related(where, "declared here")] if where else [], notes=[wanted],
-                   exit_code=_USAGE if overridden else 1)  # fmt: skip
+    findings.error(
+        "out-of-range",
+        f"`{name}` = {shown} is out of range",
+        at,
+        "" if overridden else f"this is {shown}",
+        related=[Related(where, "declared here")] if where else [],
+        notes=[wanted],
+        exit_code=_USAGE if overridden else 1,
+    )
 
 
 def _number(value: object) -> int | float | None:

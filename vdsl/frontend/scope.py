@@ -194,11 +194,20 @@ def _report_missing(module: ast.Module, scope: Scope, findings: Findings) -> Non
         return
     missing = [
         ("missing-lattice", "lattice", scope.lattice is None, "lattice square(16, 16)"),
-        ("missing-field", "field", not any(isinstance(v, ast.FieldDecl) for v in scope.values.values()), "field s : spin"),
-        ("missing-interaction", "interaction", not scope.interactions,
-         "interaction exchange = -sum(<i, j> in nn: s[i] * s[j])"),
+        (
+            "missing-field",
+            "field",
+            not any(isinstance(v, ast.FieldDecl) for v in scope.values.values()),
+            "field s : spin",
+        ),
+        (
+            "missing-interaction",
+            "interaction",
+            not scope.interactions,
+            "interaction exchange = -sum(<i, j> in nn: s[i] * s[j])",
+        ),
         ("missing-temperature", "temperature", scope.temperature is None, "temperature 1"),
-    ]  # fmt: skip
+    ]
     for code, what, absent, example in missing:
         if absent:
             findings.error(code, f"the model has no `{what}`", at, hints=[f"add a line such as `{example}`"])
@@ -360,8 +369,9 @@ class _Names:
             notes, hints = [f"`{name}` is a set; it stands after `in`, or in `size({name})`"], ()
         elif name in self.scope.interactions:
             notes, hints = [f"`{name}` is an interaction; only observables may use its energy"], ()
-        self.findings.error("unknown-name", f"no value called `{name}` here", node.span, "not declared", notes=notes,
-                            hints=hints)  # fmt: skip
+        self.findings.error(
+            "unknown-name", f"no value called `{name}` here", node.span, "not declared", notes=notes, hints=hints
+        )
 
     def _call(self, node: ast.CallExpr, local: frozenset[str]) -> list[ast.Expr]:
         """Checks a call's function; returns the arguments that are expressions."""
@@ -387,8 +397,9 @@ class _Names:
                 notes, hints = [f"`{name}` is a value"], (f"to multiply, write `{name} * (…)`; to index, `{name}[…]`",)
             elif name in REDUCTIONS:
                 notes, hints = [f"`{name}` runs over a set"], (f"write `{name}(i in sites: …)`",)
-            self.findings.error("unknown-function", f"no function called `{name}`", node.function.span, notes=notes,
-                                hints=hints)  # fmt: skip
+            self.findings.error(
+                "unknown-function", f"no function called `{name}`", node.function.span, notes=notes, hints=hints
+            )
         return everything
 
     def _set(self, over: ast.Expr, bonds: bool, local: frozenset[str]) -> None:

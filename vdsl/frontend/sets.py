@@ -31,8 +31,13 @@ class SetTable:
         match node:
             case ast.Name(id=name) if name in ("sites", "links", "axes", "planes", "plaquettes"):
                 if name in ("planes", "plaquettes") and self.lattice.n_axes < 2:
-                    e.error("unknown-set", f"no set called `{name}` here", node.span, "not a set",
-                            notes=[f"the lattice `{self.lattice.kind}` has one axis, and so no {name}"])  # fmt: skip
+                    e.error(
+                        "unknown-set",
+                        f"no set called `{name}` here",
+                        node.span,
+                        "not a set",
+                        notes=[f"the lattice `{self.lattice.kind}` has one axis, and so no {name}"],
+                    )
                     return None
                 return SetOf(name)
             case ast.Name(id=name):
@@ -44,13 +49,20 @@ class SetTable:
                     case "shell":
                         k = _integer(e, arguments[0]) if len(arguments) == 1 else None
                         if len(arguments) != 1:
-                            e.error("wrong-arguments", f"`shell` takes 1 argument, and there are {len(arguments)}",
-                                    node.span)  # fmt: skip
+                            e.error(
+                                "wrong-arguments",
+                                f"`shell` takes 1 argument, and there are {len(arguments)}",
+                                node.span,
+                            )
                         if k is None:
                             return None
                         if not 1 <= k <= FARTHEST_SHELL:
-                            e.error("out-of-range", f"there is no shell {k}", arguments[0].span,
-                                    notes=[f"shells are counted from 1 (nearest neighbours) to {FARTHEST_SHELL}"])  # fmt: skip
+                            e.error(
+                                "out-of-range",
+                                f"there is no shell {k}",
+                                arguments[0].span,
+                                notes=[f"shells are counted from 1 (nearest neighbours) to {FARTHEST_SHELL}"],
+                            )
                             return None
                         return self._bonds(e, f"shell({k})", node)
                     case "pairs":
@@ -98,8 +110,13 @@ class SetTable:
         try:
             self.lattice.bond_classes(name)
         except (KeyError, ValueError):
-            e.error("unknown-set", f"no set called `{name}` here", node.span, "not a set of bonds",
-                    notes=[f"the lattice `{self.lattice.kind}` has bonds: {several(self.lattice.bond_set_names())}"])  # fmt: skip
+            e.error(
+                "unknown-set",
+                f"no set called `{name}` here",
+                node.span,
+                "not a set of bonds",
+                notes=[f"the lattice `{self.lattice.kind}` has bonds: {several(self.lattice.bond_set_names())}"],
+            )
             return None
         self.used_bonds.setdefault(name, node)
         return SetOf("bonds", name)
@@ -108,15 +125,23 @@ class SetTable:
         match node.arguments:
             case (ast.Name(id="sites"),) if not node.keywords:
                 return SetOf("pairs")
-        e.error("not-supported-yet" if node.keywords else "bad-set", "only `pairs(sites)` is supported", node.span,
-                notes=["it holds every pair of sites once"])  # fmt: skip
+        e.error(
+            "not-supported-yet" if node.keywords else "bad-set",
+            "only `pairs(sites)` is supported",
+            node.span,
+            notes=["it holds every pair of sites once"],
+        )
         return None
 
     def _range(self, e: Elaborator, node: ast.CallExpr) -> SetOf | None:
         n = len(node.arguments)
         if not 1 <= n <= 3 or node.keywords:
-            e.error("wrong-arguments", f"`range` takes 1 to 3 arguments, and there are {n}", node.span,
-                    notes=["`range(n)`, `range(start, stop)` or `range(start, stop, step)`; the stop is not included"])  # fmt: skip
+            e.error(
+                "wrong-arguments",
+                f"`range` takes 1 to 3 arguments, and there are {n}",
+                node.span,
+                notes=["`range(n)`, `range(start, stop)` or `range(start, stop, step)`; the stop is not included"],
+            )
             return None
         numbers = [_integer(e, a) for a in node.arguments]
         if any(x is None for x in numbers):
@@ -127,8 +152,13 @@ class SetTable:
             e.error("out-of-range", "the step of a `range` cannot be 0", node.arguments[2].span)
             return None
         if len(range(start, stop, step)) > LARGEST_RANGE:
-            e.error("too-large", "this `range` is too long", node.span, notes=[f"at most {LARGEST_RANGE} integers"],
-                    exit_code=4)  # fmt: skip
+            e.error(
+                "too-large",
+                "this `range` is too long",
+                node.span,
+                notes=[f"at most {LARGEST_RANGE} integers"],
+                exit_code=4,
+            )
             return None
         return SetOf("range", "", (start, stop, step))
 
@@ -144,8 +174,13 @@ def _integer(e: Elaborator, node: ast.Expr) -> int | None:
     if isinstance(value, Quantity) and value.kind == INT:
         e.error("not-static", "this integer is not known when the model is compiled", node.span)
     else:
-        e.error("not-an-integer", f"an integer was expected here, and this is {value}", node.span, "not an integer",
-                hints=["`//` divides integers"])  # fmt: skip
+        e.error(
+            "not-an-integer",
+            f"an integer was expected here, and this is {value}",
+            node.span,
+            "not an integer",
+            hints=["`//` divides integers"],
+        )
     return None
 
 

@@ -9,7 +9,7 @@ from vdsl.frontend.findings import Findings, several, suggest
 from vdsl.frontend.values import Broken, Quantity
 from vdsl.ir.expr import Const
 from vdsl.ir.kinds import INT
-from vdsl.ir.support import Angle, Clock, Complex, Group, Occupation, Potts, Real, Spin, Sphere, Support
+from vdsl.ir.support import Angle, Clock, Complex, Group, Occupation, Potts, Real, Sphere, Spin, Support
 
 MOST_STATES = 32767
 LONGEST_VECTOR = 1024
@@ -27,8 +27,20 @@ WITH_SIZE: dict[str, tuple[Callable[[int], Support], int, int]] = {
     "sphere": (Sphere, 2, LONGEST_VECTOR),
 }
 GROUPS = {("U", 1): Group("U1"), ("SU", 2): Group("SU2"), ("SU", 3): Group("SU3")}
-_SPELLINGS = ("spin", "potts(q)", "clock(q)", "occupation", "real", "real[n]", "complex", "angle", "sphere(n)", "U(1)",
-              "SU(2)", "SU(3)")  # fmt: skip
+_SPELLINGS = (
+    "spin",
+    "potts(q)",
+    "clock(q)",
+    "occupation",
+    "real",
+    "real[n]",
+    "complex",
+    "angle",
+    "sphere(n)",
+    "U(1)",
+    "SU(2)",
+    "SU(3)",
+)
 Evaluate = Callable[[ast.Expr], Quantity | Broken]
 
 
@@ -53,8 +65,9 @@ def support_of(node: ast.Expr, evaluate: Evaluate, findings: Findings) -> Suppor
                 return None
             if (name, n) in GROUPS:
                 return GROUPS[name, n]
-            findings.error("unknown-type", f"`{name}({n})` is not a field type", node.span,
-                           notes=["groups: U(1), SU(2), SU(3)"])  # fmt: skip
+            findings.error(
+                "unknown-type", f"`{name}({n})` is not a field type", node.span, notes=["groups: U(1), SU(2), SU(3)"]
+            )
             return None
     head = node
     while isinstance(head, ast.CallExpr | ast.Index):
@@ -65,9 +78,14 @@ def support_of(node: ast.Expr, evaluate: Evaluate, findings: Findings) -> Suppor
         hints: tuple[str, ...] = (f"write `{known[name]}`",)
     else:
         hints = tuple(h for h in suggest(name, known))
-    findings.error("unknown-type", f"no field type called `{name}`" if name not in known else
-                   f"`{name}` is not used like this", node.span, "not a field type",
-                   notes=[f"field types: {several(_SPELLINGS)}"], hints=hints)  # fmt: skip
+    findings.error(
+        "unknown-type",
+        f"no field type called `{name}`" if name not in known else f"`{name}` is not used like this",
+        node.span,
+        "not a field type",
+        notes=[f"field types: {several(_SPELLINGS)}"],
+        hints=hints,
+    )
     return None
 
 
@@ -81,5 +99,7 @@ def _size(node: ast.Expr, what: str, least: int, most: int, evaluate: Evaluate, 
                 return n
             findings.error("out-of-range", f"`{what}` goes from {least} to {most}, and this is {n}", node.span)
             return None
-    findings.error("not-an-integer", f"the size in `{what}` is an integer, and this is {value}", node.span, "not an integer")
+    findings.error(
+        "not-an-integer", f"the size in `{what}` is an integer, and this is {value}", node.span, "not an integer"
+    )
     return None

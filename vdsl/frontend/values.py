@@ -139,7 +139,7 @@ def bounds(expr: Expr, ranges: dict[str, tuple[int, int]]) -> tuple[int, int] | 
                     products = [x * y for x in left for y in right]
                     return min(products), max(products)
                 case "%" if right[0] == right[1] > 0:
-                    return left if 0 <= left[0] and left[1] < right[0] else (0, right[0] - 1)
+                    return left if left[0] >= 0 and left[1] < right[0] else (0, right[0] - 1)
     return None
 
 

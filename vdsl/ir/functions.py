@@ -117,11 +117,14 @@ def _matrix_to_complex(kinds: tuple[Kind, ...]) -> Kind | None:
 def _table() -> dict[str, Function]:
     real_only = "tan asin acos atan asinh acosh atanh log2 log10 expm1 log1p erf lgamma logcosh wrap"
     rows = [Function(name, 1, 1, _real_to_real, "a real number") for name in real_only.split()]
-    rows += [Function(name, 1, 1, _analytic, "a number") for name in "sqrt exp log sin cos sinh cosh tanh".split()]
-    rows += [Function(name, 1, 1, _to_int, "a real number") for name in "floor ceil round".split()]
-    rows += [Function(name, 2, None, _same_real, "real numbers") for name in "min max".split()]
-    rows += [Function(name, 1, 1, _number_to_real, "a number") for name in "re im arg".split()]
-    rows += [Function(name, 1, 1, _matrix_to_complex, "a matrix") for name in "tr det".split()]
+    rows += [
+        Function(name, 1, 1, _analytic, "a number")
+        for name in ["sqrt", "exp", "log", "sin", "cos", "sinh", "cosh", "tanh"]
+    ]
+    rows += [Function(name, 1, 1, _to_int, "a real number") for name in ["floor", "ceil", "round"]]
+    rows += [Function(name, 2, None, _same_real, "real numbers") for name in ["min", "max"]]
+    rows += [Function(name, 1, 1, _number_to_real, "a number") for name in ["re", "im", "arg"]]
+    rows += [Function(name, 1, 1, _matrix_to_complex, "a matrix") for name in ["tr", "det"]]
     rows += [
         Function("abs", 1, 1, _abs, "a number"),
         Function("sign", 1, 1, _same_real, "a real number"),
