@@ -27,7 +27,7 @@ _LARGEST_LETTER = 16
 
 @dataclass(frozen=True)
 class Letters:
-    """Factors of one arity and their energy tables (not divided by T): scopes (m, k) increasing, tables (m, Q, …, Q)."""
+    """Factors of one arity: scopes (m, k) increasing, energy tables (m, Q, …, Q), not divided by T."""
 
     scopes: np.ndarray
     tables: np.ndarray
@@ -152,7 +152,7 @@ def _letter_factors(graph: FactorGraph, letter_of: np.ndarray, stride_of: np.nda
             picked = group.tables[(rows.reshape(-1, *(1,) * arity), *index)]
             merged[arity].append((scopes, picked))
     out = []
-    for arity, parts in sorted(merged.items()):
+    for _, parts in sorted(merged.items()):
         scopes, tables = np.concatenate([s for s, _ in parts]), np.concatenate([t for _, t in parts])
         unique, inverse = np.unique(scopes, axis=0, return_inverse=True)
         total = np.zeros((len(unique), *tables.shape[1:]))
@@ -178,7 +178,7 @@ def _coordinates(program: Program, digits: list[Digit], n: int) -> np.ndarray | 
 
 @dataclass(frozen=True)
 class LetterGroup:
-    """A finite abelian group that permutes the states of every letter: `act` (|G|, n_types, q); `kind_of` (n,) the type."""
+    """A finite abelian group that permutes letter states: `act` (|G|, kinds, q); `kind_of` (n,) the kind of a letter."""
 
     act: np.ndarray
     kind_of: np.ndarray

@@ -23,15 +23,16 @@ from jax import Array
 
 from vdsl.guides.alphabet import Alphabet, Codec, LetterGroup, colours_permute, find_shifts
 from vdsl.guides.dissection import Dissection, Interactions
-from vdsl.guides.factors import FactorEnergy, build_factor_energy
+from vdsl.guides.factors import Energy, build_factor_energy, typical_field
 from vdsl.guides.guide import Configuration, Guide, Params
 from vdsl.guides.nets import NETS, Net
 from vdsl.guides.rows import Rows, build_rows
 from vdsl.guides.sweep import Sweep, build_sweep
+from vdsl.guides.tables import padded_levels
 
 
 class Frame(eqx.Module):
-    """Gauge fixing by the first letter: `act` and `undo` (G, S, Q) relabel states; `element` (Q,) is the g of z_0 = g·rep."""
+    """Gauge fixing by the first letter: `act`, `undo` (G, S, Q) relabel states; `element` (Q,) is g in z_0 = g·rep."""
 
     act: Array
     undo: Array
@@ -42,18 +43,22 @@ class Autoregressive(Guide):
     """S skeleton letters in sampling order, P padded parents each, depth levels of at most W letters."""
 
     beta: Array
+    typical_field: Array
     parents: Array  # (S, P)
     mask: Array  # (S, P)
     levels: Array  # (depth, W), padded with S
     valid: Array  # (S, Q)
     known: Rows  # targets (S,): bonds to earlier skeleton letters
     skeleton: Array  # (S,)
-    skeleton_energy: FactorEnergy
-    energy: FactorEnergy
+    skeleton_energy: Energy
+    energy: Energy
     sweep: Sweep | None
     frame: Frame | None
     net: Net = eqx.field(static=True)
     codec: Codec = eqx.field(static=True)
+
+    def anneal_from(self) -> float:
+        return min(1.0, 2.0 / float(self.typical_field))
 
     def trainable(self) -> bool:
         return self.skeleton.shape[0] > 0
@@ -169,9 +174,18 @@ def symmetry_of(alphabet: Alphabet, skeleton: np.ndarray) -> tuple[str, LetterGr
 
 
 def build_autoregressive(
-    alphabet: Alphabet, dissection: Dissection, constant: float, temperature: float, hidden: int
+    alphabet: Alphabet,
+    dissection: Dissection,
+    constant: float,
+    temperature: float,
+    hidden: int,
+    whole_energy: Energy | None = None,
 ) -> Autoregressive:
-    """The guide for a dissected model at one temperature and one set of parameters."""
+    """The guide for a dissected model at one temperature and one set of parameters.
+
+    `whole_energy` replaces the factors' where they are not the whole energy; the skeleton must then be everything,
+    in letter order.
+    """
     skeleton = dissection.skeleton
     size = len(skeleton)
     net_name, group = symmetry_of(alphabet, skeleton)
@@ -191,26 +205,22 @@ def build_autoregressive(
         valid=jnp.asarray(np.arange(alphabet.q)[None] < alphabet.sizes[skeleton][:, None]),
         known=_known_rows(alphabet, place, size),
         skeleton=jnp.asarray(skeleton, jnp.int32),
-        skeleton_energy=build_factor_energy(alphabet, constant, place),
-        energy=build_factor_energy(alphabet, constant),
+        skeleton_energy=whole_energy or build_factor_energy(alphabet, constant, place),
+        energy=whole_energy or build_factor_energy(alphabet, constant),
         sweep=build_sweep(alphabet, skeleton, dissection.blocks, dissection.width),
         frame=None if group is None else _frame(group, skeleton, alphabet.q),
         net=NETS[net_name](alphabet.q, hidden),
         codec=alphabet.codec,
+        typical_field=jnp.asarray(typical_field(alphabet, temperature), float),
     )
 
 
 def _levels(level: np.ndarray, first_alone: bool) -> np.ndarray:
-    size = len(level)
     depth = np.array(level)
-    if first_alone and size:
+    if first_alone and len(depth):
         depth = depth + 1
         depth[0] = 0
-    rows = [np.flatnonzero(depth == d) for d in range(int(depth.max(initial=-1)) + 1)]
-    out = np.full((len(rows), max(map(len, rows), default=1)), size)
-    for d, row in enumerate(rows):
-        out[d, : len(row)] = row
-    return out
+    return padded_levels(depth)
 
 
 def _known_rows(alphabet: Alphabet, place: np.ndarray, size: int) -> Rows:

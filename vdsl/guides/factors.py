@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vdsl.guides.alphabet import Alphabet
+from vdsl.guides.alphabet import Alphabet, Codec
+from vdsl.model import Model
 
 
 class FactorEnergy(eqx.Module):
@@ -25,8 +27,23 @@ class FactorEnergy(eqx.Module):
         return total
 
 
+class ModelEnergy(eqx.Module):
+    """E(letters) through the compiled model: for terms that are not sums of small factors."""
+
+    theta: dict[str, Array]
+    model: Model = eqx.field(static=True)
+    codec: Codec = eqx.field(static=True)
+
+    def __call__(self, letters: Array) -> Array:
+        """Energies (b,) of letters (n, b), not divided by T."""
+        return jax.vmap(lambda x: self.model.energy(x, self.theta))(self.codec.decode(letters))
+
+
+Energy = FactorEnergy | ModelEnergy
+
+
 def build_factor_energy(alphabet: Alphabet, constant: float, place: np.ndarray | None = None) -> FactorEnergy:
-    """All factors, or (with `place`, −1 for none) those whose letters all have a place, as a function of letters by place."""
+    """All factors of letters; with `place` (n,), −1 for none, those whose letters all have a place, by place."""
     groups = []
     for f in alphabet.factors:
         k = f.scopes.shape[1]
@@ -45,3 +62,12 @@ def build_factor_energy(alphabet: Alphabet, constant: float, place: np.ndarray |
             )
         )
     return FactorEnergy(tuple(groups), jnp.asarray(constant, float))
+
+
+def typical_field(alphabet: Alphabet, temperature: float) -> float:
+    """The mean over letters of the largest change of βE that one letter can make; 1 if no factor says."""
+    total = np.zeros(alphabet.n)
+    for f in alphabet.factors:
+        spread = np.ptp(f.tables.reshape(len(f.tables), -1), axis=1)
+        np.add.at(total, f.scopes, spread[:, None])
+    return float(total.mean() / temperature) or 1.0

@@ -28,7 +28,13 @@ Params = Any
 
 
 class Guide(eqx.Module):
-    """The protocol. A guide's array leaves are the model's numbers (tables, couplings); they are traced, never baked in."""
+    """The protocol. A guide's array leaves are the model's numbers (tables, couplings): traced, never baked in."""
+
+    beta: eqx.AbstractVar[Array]
+
+    def anneal_from(self) -> float:
+        """The fraction of β where annealing starts: where local fields are of order one."""
+        return 1.0
 
     def trainable(self) -> bool:
         """Whether there is anything to learn; False for guides that are exact by construction."""
@@ -101,6 +107,7 @@ class GuideChoice:
     name: str
     reason: str
     description: dict[str, Any] = field(default_factory=dict)
+    structure: Any = field(default=None, repr=False)  # what `build` needs again
 
 
 def log_ess(log_w: Array) -> Array:

@@ -74,7 +74,7 @@ class Plain(Net):
 
 
 class Colours(Net):
-    """logit_c = w·tanh(A h_c + B h̄) + s·o_c, h_c = tanh(W o_c), h̄ = mean_c h_c, o_c where colour c stands among the parents."""
+    """logit_c = w·tanh(A h_c + B h̄) + s·o_c, h_c = tanh(W o_c), h̄ = mean_c h_c; o_c: where colour c is among the parents."""
 
     def init(self, key: Array, letters: int, parents: int) -> Params:
         one, two, three = jax.random.split(key, 3)

@@ -5,8 +5,8 @@ last w letters; each step brings a new letter in and sums the oldest out, as a s
 
     ψ'(x_{t−w+1} … x_t) = Σ_{x_{t−w}} ψ(x_{t−w} … x_{t−1}) exp(−β E_t(x_{t−w} … x_t; skeleton))
 
-ln of the final sum is −β times the block's free energy with the skeleton held fixed. Tables have the batch as their last
-axis, so that the arithmetic runs along it; they are rescaled at every step, the logarithm of the scale kept apart.
+ln of the final sum is −β times the block's free energy with the skeleton held fixed. Tables have the batch as their
+last axis, so that the arithmetic runs along it; they are rescaled at every step, the logarithm of the scale kept apart.
 
 Blocks are independent given the skeleton: they are laid end to end on a few chains of equal length that run together.
 """
@@ -58,7 +58,7 @@ class Sweep(eqx.Module):
 
     def ln_z(self, skeleton: Array, beta: Array) -> Array:
         """ln Σ_blocks e^{−βE}, shape (b,), for skeleton letters (S, b). E: all factors that touch a block."""
-        (psi, log_scale, inverse), _ = self._forward(skeleton, beta, keep=False)
+        (_, log_scale, _), _ = self._forward(skeleton, beta, keep=False)
         return jnp.sum(log_scale, axis=0) - beta * self.offset
 
     def sample(self, key: Array, skeleton: Array, beta: Array) -> tuple[Array, Array]:

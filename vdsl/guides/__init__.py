@@ -1,0 +1,1 @@
+"""Guides: trial densities derived from a model, one family per file."""

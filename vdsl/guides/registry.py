@@ -1,0 +1,238 @@
+"""Registry: the guides there are, and which one a model gets.
+
+`choose` looks at the structure of a model once and says which guide and why; `build` makes that guide for given
+parameter values. Guides built from one choice have arrays of the same shapes, so that a sweep compiles once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vdsl.errors import Diagnostic, VfeError
+from vdsl.exact.cost import elimination_cost
+from vdsl.exact.elimination import conditional_tables
+from vdsl.guides.alphabet import Alphabet, Codec, Digit, alphabet_of
+from vdsl.guides.autoregressive import build_autoregressive, interactions, sweep_width, symmetry_of
+from vdsl.guides.dissection import Dissection, dissect
+from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
+from vdsl.guides.guide import Guide, GuideChoice
+from vdsl.guides.mean_field import build_mean_field
+from vdsl.guides.tables import build_tables
+from vdsl.ir import interpret
+from vdsl.ir.factors import FactorGraph, factorise
+from vdsl.ir.graph import Symbolic, best_order, neighbours
+from vdsl.ir.program import Program
+from vdsl.ir.support import Spin, describe, is_discrete, stored_states
+
+_TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB, a few seconds
+_SWEEP_STATES = 256  # of a sweep's message: wider sweeps learn less and cost more
+_DENSE_WEIGHTS = 2**28
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What `choose` found and `build` needs again: an elimination, or a dissection and a net size."""
+
+    symbolic: Symbolic | None = None
+    dissection: Dissection | None = None
+    hidden: int = 0
+
+
+def choose(program: Program, graph: FactorGraph, name: str | None = None) -> GuideChoice:
+    """The guide of that name, or the default for the model, with the reason and the sizes.
+
+    Raises VfeError: `unknown-guide` (usage), `no-guide` for fields that no guide here serves, `guide-cannot-serve` for
+    a named guide that the model is too large or too entangled for.
+    """
+    for f in program.fields:
+        if not is_discrete(f.support):
+            raise VfeError(
+                Diagnostic(
+                    "no-guide",
+                    f"no guide for field `{f.name}` of type {describe(f.support)}",
+                    notes=("guides exist for spin, potts, clock and occupation fields",),
+                    hints=("`vdsl check`, `vdsl explain` and the compiled energy work for this model",),
+                )
+            )
+    if name is not None and name not in GUIDES:
+        close = difflib.get_close_matches(name, GUIDES, 1)
+        raise VfeError(
+            Diagnostic(
+                "unknown-guide",
+                f"no guide called `{name}`",
+                notes=(f"guides: {', '.join(GUIDES)}",),
+                hints=(f"did you mean `{close[0]}`?",) if close else (),
+            ),
+            exit_code=2,
+        )
+    if name is not None:
+        return GUIDES[name].choose(program, graph)
+    exact = _choose_exact(program, graph)
+    return exact if exact is not None else _choose_autoregressive(program, graph)
+
+
+def build(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Guide:
+    """The chosen guide at parameter values θ. Raises VfeError `bad-temperature`."""
+    values = {k: float(v) for k, v in theta.items()}
+    return GUIDES[choice.name].build(choice, program, values)
+
+
+# --- the four guides -------------------------------------------------------------------------------------------------
+
+
+def _choose_exact(program: Program, graph: FactorGraph) -> GuideChoice | None:
+    if graph.opaque:
+        return None
+    symbolic = best_order(neighbours(graph), graph.cardinalities, graph.coordinates, budget=np.log2(_TABLE_ENTRIES) - 4)
+    cost = elimination_cost(graph, symbolic, keep_tables=True)
+    if not cost.feasible or cost.table_entries > _TABLE_ENTRIES:
+        return None
+    return GuideChoice(
+        "exact",
+        "the interaction graph is narrow: variable elimination gives every conditional exactly, nothing is trained",
+        {
+            "variables": graph.n,
+            "width": symbolic.width,
+            "depth": int(symbolic.levels().max()) + 1,
+            "mean parents": float(np.mean([len(p) for p in symbolic.parents])),
+            "table entries": int(cost.table_entries),
+            "parameters": 0,
+        },
+        Structure(symbolic=symbolic),
+    )
+
+
+def _require_exact(program: Program, graph: FactorGraph) -> GuideChoice:
+    found = _choose_exact(program, graph)
+    if found is None:
+        raise _cannot_serve("exact", "its interaction graph is too wide for tables", "leave the choice to vdsl")
+    return found
+
+
+def _build_exact(choice: GuideChoice, program: Program, theta: dict[str, float]) -> Guide:
+    graph = factorise(program, theta)
+    temperature = interpret.temperature(program, theta)
+    tables = conditional_tables(graph, temperature, choice.structure.symbolic)
+    digits = tuple(
+        Digit(
+            name,
+            first,
+            count,
+            1,
+            int(graph.cardinalities[first]),
+            isinstance(program.field(name).support, Spin),
+            str(stored_states(program.field(name).support).dtype),
+        )
+        for name, first, count in graph.fields
+    )
+    return build_tables(tables, Codec(graph.n, digits), graph.cardinalities, temperature)
+
+
+def _choose_autoregressive(program: Program, graph: FactorGraph) -> GuideChoice:
+    if graph.opaque:
+        terms = ", ".join(f"`{name}`" for name, _ in graph.opaque)
+        why = f"{terms} couples everything: nothing can be summed exactly, all letters are learned"
+        return replace(_choose_dense(program, graph), name="autoregressive", reason=why)
+    alphabet = alphabet_of(program, graph)
+    dissection = dissect(interactions(alphabet), sweep_width(alphabet.q, _SWEEP_STATES))
+    learned, n = len(dissection.skeleton), alphabet.n
+    reason = (
+        f"the interaction graph is too wide for exact tables: {learned} of {n} sites are learned one after another, "
+        f"the other {n - learned} fall into {len(dissection.blocks)} blocks that are summed and sampled exactly"
+    )
+    return _autoregressive_choice("autoregressive", reason, alphabet, dissection)
+
+
+def _choose_dense(program: Program, graph: FactorGraph) -> GuideChoice:
+    alphabet = alphabet_of(program, graph)
+    n = alphabet.n
+    hidden = _hidden(n)
+    if n * n * hidden * max(1, alphabet.q - 1) > _DENSE_WEIGHTS:
+        raise _cannot_serve("dense", f"{n} sites with all-to-all weights need too much memory", "use `autoregressive`")
+    before = tuple(np.arange(k) for k in range(n))
+    dissection = Dissection(np.arange(n), before, np.arange(n), (), 0)
+    reason = "a baseline: every site is learned, in lattice order, each conditional sees all earlier sites"
+    return _autoregressive_choice("dense", reason, alphabet, dissection)
+
+
+def _autoregressive_choice(name: str, reason: str, alphabet: Alphabet, dissection: Dissection) -> GuideChoice:
+    hidden = _hidden(len(dissection.skeleton))
+    parents = [len(p) for p in dissection.parents]
+    net, group = symmetry_of(alphabet, dissection.skeleton)
+    symmetry = {"odd": "global flip", "colours": f"permutation of {alphabet.q} colours"}.get(net, "")
+    return GuideChoice(
+        name,
+        reason,
+        {
+            "sites": alphabet.n,
+            "learned": len(dissection.skeleton),
+            "blocks": len(dissection.blocks),
+            "block width": dissection.width,
+            "depth": dissection.depth,
+            "mean parents": float(np.mean(parents)) if parents else 0.0,
+            "most parents": max(parents, default=0),
+            "hidden units": hidden,
+            "symmetry built in": (group.description if group is not None else symmetry) or "none",
+        },
+        Structure(dissection=dissection, hidden=hidden),
+    )
+
+
+def _hidden(learned: int) -> int:
+    """Units of each conditional's hidden layer. Measured on Ising at T_c: 32 saturate below 100 learned sites."""
+    return 32 if learned <= 100 else 64
+
+
+def _build_autoregressive(choice: GuideChoice, program: Program, theta: dict[str, float]) -> Guide:
+    graph = factorise(program, theta)
+    alphabet = alphabet_of(program, graph)
+    structure = choice.structure
+    whole = _energy(program, graph, alphabet, theta) if graph.opaque else None
+    temperature = interpret.temperature(program, theta)
+    return build_autoregressive(alphabet, structure.dissection, graph.constant, temperature, structure.hidden, whole)
+
+
+def _choose_mean_field(program: Program, graph: FactorGraph) -> GuideChoice:
+    alphabet = alphabet_of(program, graph)
+    reason = "a baseline: every site independent"
+    return GuideChoice("mean_field", reason, {"sites": alphabet.n, "depth": 1, "mean parents": 0.0}, Structure())
+
+
+def _build_mean_field(choice: GuideChoice, program: Program, theta: dict[str, float]) -> Guide:
+    graph = factorise(program, theta)
+    alphabet = alphabet_of(program, graph)
+    return build_mean_field(alphabet, _energy(program, graph, alphabet, theta), interpret.temperature(program, theta))
+
+
+def _energy(program: Program, graph: FactorGraph, alphabet: Alphabet, theta: dict[str, float]) -> Energy:
+    if not graph.opaque:
+        return build_factor_energy(alphabet, graph.constant)
+    import jax.numpy as jnp
+
+    from vdsl.model import Model
+
+    return ModelEnergy({k: jnp.asarray(v, float) for k, v in theta.items()}, Model(program), alphabet.codec)
+
+
+def _cannot_serve(name: str, why: str, hint: str) -> VfeError:
+    return VfeError(Diagnostic("guide-cannot-serve", f"guide `{name}` cannot serve this model: {why}", hints=(hint,)))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered guide: how it is chosen and how it is built. Every entry faces every law in the tests."""
+
+    choose: Callable[[Program, FactorGraph], GuideChoice]
+    build: Callable[[GuideChoice, Program, dict[str, float]], Guide]
+
+
+GUIDES: dict[str, Entry] = {
+    "exact": Entry(_require_exact, _build_exact),
+    "autoregressive": Entry(_choose_autoregressive, _build_autoregressive),
+    "dense": Entry(_choose_dense, _build_autoregressive),
+    "mean_field": Entry(_choose_mean_field, _build_mean_field),
+}

@@ -1,0 +1,250 @@
+"""Train: a guide and a plan into trained parameters, by stochastic descent on the variational free energy.
+
+A host loop over jitted `lax.scan` chunks. Everything a step reads is in `TrainState` and the `Plan`, so that stopping
+and resuming equals never stopping, to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from vdsl.errors import Diagnostic, VfeError
+from vdsl.guides.guide import Guide, Params
+from vdsl.inference.estimators import BatchStatistics, score_function
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a guide is trained: every number that matters, as the manifest records it.
+
+    The learning rate warms up over 2 % of the steps and decays as a cosine to 1 % of its peak; β is annealed from
+    `anneal_from` times its value to its value over the first `anneal` of the steps; the global gradient norm is clipped
+    at `clip`. After annealing, training stops early once the running mean of Var(ln w) is below `enough`, or has not
+    fallen by 2 % for `patience` steps.
+    """
+
+    steps: int
+    batch: int
+    chunk: int
+    seed: int
+    learning_rate: float
+    anneal: float
+    anneal_from: float
+    clip: float
+    enough: float
+    patience: int
+
+
+class TrainState(NamedTuple):
+    """Everything a step reads. `variance`: running mean of Var(ln w); `best`: its lowest, at `best_step`."""
+
+    params: Params
+    optimiser: Any
+    key: Array
+    step: Array
+    variance: Array
+    best: Array
+    best_step: Array
+
+
+@dataclass(frozen=True)
+class ChunkLog:
+    """A chunk of steps, averaged. `free_energy` is the batch F_q = T·E[u + ln q] at T / `scale`: annealing scales β."""
+
+    step: int
+    free_energy: float
+    ess: float
+    variance: float
+    steps_per_second: float
+    scale: float
+
+
+class _Schedule(NamedTuple):
+    """The plan's numbers as traced arguments: plans that differ only in these share one compilation."""
+
+    steps: Array
+    learning_rate: Array
+    anneal: Array
+    anneal_from: Array
+    clip: Array
+
+    def scale(self, step: Array) -> Array:
+        """What β is multiplied by."""
+        done = step / jnp.maximum(self.anneal * self.steps, 1)
+        return jnp.minimum(1.0, self.anneal_from + (1 - self.anneal_from) * done)
+
+    def rate(self, step: Array) -> Array:
+        """The learning rate."""
+        warm = jnp.minimum(1.0, (step + 1) / jnp.maximum(0.02 * self.steps, 1))
+        return self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * step / self.steps)))
+
+
+def initial_state(guide: Guide, plan: Plan) -> TrainState:
+    """A fresh state."""
+    key_init, key = jax.random.split(jax.random.key(plan.seed))
+    params = guide.init(key_init)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero)
+
+
+def plan(
+    guide: Guide,
+    time_limit: float | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+) -> Plan:
+    """A plan that fits the time: the number of steps is fixed here, once, from the timing of a few of them.
+
+    Without a time limit and without steps, 2000 steps. Raises VfeError `bad-setting` (usage).
+    """
+    size = guide.n_parameters()
+    draft = Plan(
+        steps=2000 if steps is None else steps,
+        batch=(512 if size < 2**22 else 256) if batch is None else batch,
+        chunk=10,
+        seed=seed,
+        learning_rate=0.01 if size < 2**17 else 0.005,
+        anneal=0.25,
+        anneal_from=guide.anneal_from(),
+        clip=1.0,
+        enough=1e-5,
+        patience=1000,
+    )
+    if draft.batch < 2:
+        why = "the baseline of a sample is the mean of the others"
+        raise VfeError(Diagnostic("bad-setting", f"a batch of {draft.batch} is too small", notes=(why,)), exit_code=2)
+    if draft.steps < 1:
+        raise VfeError(Diagnostic("bad-setting", f"cannot train for {draft.steps} steps"), exit_code=2)
+    if not guide.trainable():
+        return replace(draft, steps=0)
+    if time_limit is None or steps is not None:
+        return draft
+    began = time.monotonic()
+    seconds = _seconds_per_step(guide, draft)
+    left = time_limit - (time.monotonic() - began)
+    return replace(draft, steps=int(min(max(left / seconds, 20), 20_000)))
+
+
+def train(
+    guide: Guide,
+    plan: Plan,
+    state: TrainState,
+    on_chunk: Callable[[TrainState, ChunkLog], bool],
+    deadline: float | None = None,
+) -> TrainState:
+    """Runs the plan to its end from wherever `state` is. `on_chunk` is called after every chunk; False stops.
+
+    `deadline` (time.monotonic) is the emergency brake for a machine that has become slower than the plan assumed.
+    Raises VfeError `non-finite` (exit code 3) when the free energy or the gradient stops being a number.
+    """
+    temperature = 1.0 / float(guide.beta)
+    while not finished(plan, state) and (deadline is None or time.monotonic() < deadline):
+        began, before = time.monotonic(), int(state.step)
+        state, statistics = _advance(guide, state, _schedule(plan), plan.batch, plan.chunk)
+        step = int(state.step)
+        reduced, variance, ess = (float(s) / max(step - before, 1) for s in statistics)
+        _check_finite(reduced, step)
+        rate = (step - before) / max(time.monotonic() - began, 1e-9)
+        scale = float(_schedule(plan).scale(jnp.asarray(step - 1)))
+        if not on_chunk(state, ChunkLog(step, reduced * temperature / scale, ess, variance, rate, scale)):
+            break
+    return state
+
+
+def finished(plan: Plan, state: TrainState) -> bool:
+    """Whether the plan has nothing left to do: all steps taken, exact enough, or no longer improving."""
+    step = int(state.step)
+    if step >= plan.steps:
+        return True
+    if step <= plan.anneal * plan.steps + 100:  # the running mean needs some steps at full β
+        return False
+    return float(state.variance) < plan.enough or step - int(state.best_step) > plan.patience
+
+
+def one_step(guide: Guide, state: TrainState, schedule: _Schedule, batch: int) -> tuple[TrainState, BatchStatistics]:
+    """One update: a gradient of the surrogate, clipped by its global norm, into Adam (Kingma & Ba 2015)."""
+    key, key_batch = jax.random.split(state.key)
+    scale = schedule.scale(state.step)
+
+    def loss(params: Params) -> tuple[Array, BatchStatistics]:
+        return score_function(guide, params, key_batch, batch, scale)
+
+    gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
+    shrink = jnp.minimum(1.0, schedule.clip / jnp.maximum(optax.global_norm(gradient), 1e-30))
+    direction, optimiser = _ADAM.update(jax.tree.map(lambda g: g * shrink, gradient), state.optimiser, state.params)
+    rate = schedule.rate(state.step)
+    params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+    step = state.step + 1
+    variance = 0.98 * state.variance + 0.02 * statistics.variance
+    better = (step <= schedule.anneal * schedule.steps) | (variance < 0.98 * state.best)
+    best, best_step = jnp.where(better, variance, state.best), jnp.where(better, step, state.best_step)
+    return TrainState(params, optimiser, key, step, variance, best, best_step), statistics
+
+
+# --- private ---------------------------------------------------------------------------------------------------------
+
+_ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+@eqx.filter_jit
+def _advance(
+    guide: Guide, state: TrainState, schedule: _Schedule, batch: int, chunk: int
+) -> tuple[TrainState, BatchStatistics]:
+    """Up to `chunk` steps, none beyond the schedule; statistics summed over the steps taken."""
+
+    def step(state: TrainState, _: None) -> tuple[TrainState, BatchStatistics]:
+        idle = BatchStatistics(*(jnp.zeros(()),) * 3)
+        take = partial(one_step, guide, schedule=schedule, batch=batch)
+        return jax.lax.cond(state.step < schedule.steps, take, lambda s: (s, idle), state)
+
+    state, statistics = jax.lax.scan(step, state, length=chunk)
+    return state, jax.tree.map(lambda s: jnp.sum(s, axis=0), statistics)
+
+
+def _schedule(plan: Plan) -> _Schedule:
+    numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip)
+    return _Schedule(jnp.asarray(plan.steps, jnp.int32), *(jnp.asarray(x, float) for x in numbers))
+
+
+def _seconds_per_step(guide: Guide, plan: Plan) -> float:
+    """Compiles, then times a few steps that are thrown away."""
+    state = initial_state(guide, plan)
+
+    def run(steps: int) -> None:
+        jax.block_until_ready(_advance(guide, state, _schedule(replace(plan, steps=steps)), plan.batch, plan.chunk))
+
+    run(1)
+    began = time.monotonic()
+    run(1)
+    one = time.monotonic() - began
+    if one > 0.3:
+        return one
+    began = time.monotonic()
+    run(plan.chunk)
+    return (time.monotonic() - began) / plan.chunk
+
+
+def _check_finite(reduced: float, step: int) -> None:
+    if math.isfinite(reduced):
+        return
+    raise VfeError(
+        Diagnostic(
+            "non-finite",
+            f"the variational free energy is {reduced} after step {step}",
+            notes=("a sample of the guide has an energy that is not a number, or the parameters have diverged",),
+            hints=("look for a division by zero or a logarithm of zero in the interactions", "lower the learning rate"),
+        ),
+        exit_code=3,
+    )
