@@ -96,4 +96,42 @@ CODES: dict[str, Explanation] = {
         "Arguments by position come first, arguments by name after them.",
         "lattice square(boundary = open, 8, 8)     # square(8, 8, boundary = open)",
     ),
+    # Estimates
+    "non-finite": Explanation(
+        "an energy, an observable or ln q is infinite or not a number",
+        "Estimates use every sample that was drawn. One whose weight is infinite or undefined makes them undefined, and "
+        "leaving it out would bias the rest, so the run stops and names the sample and the quantity. Look for a "
+        "division by zero, a logarithm of zero, an overflow, or an `inf` in an interaction. The exit code is 3.",
+        "interaction wall = sum(i in sites: 1 / (1 - s[i]))     # infinite for s = 1",
+    ),
+    "low-ess": Explanation(
+        "the importance weights leave few effective samples",
+        "The effective sample size (Σw)²/(nΣw²) says what fraction of the guide's samples the reweighted averages rest "
+        "on. Below 0.05, or below 200 samples in all, their errors are themselves uncertain. Train longer, draw more "
+        "samples, or reweight less far. The variational free energy is an upper bound at any effective sample size.",
+    ),
+    "heavy-tails": Explanation(
+        "a few samples carry most of the weight, and larger weights are likely still unseen",
+        "A generalised Pareto distribution is fitted to the largest weights. If its index k is above 0.7 (or above "
+        "1 - 1/log10(n) for few samples) the average of the weights converges too slowly to be trusted, and ln Z is "
+        "low more often than its error bar says. Train longer; the variational free energy stays an upper bound.",
+    ),
+    "modes-missing": Explanation(
+        "an independent Markov chain finds configurations that the guide (almost) never draws",
+        "The effective sample size of a guide's own samples cannot see what they never visit. So a short Markov chain "
+        "is run beside it: ln q of the chain's configurations gives the forward effective sample size and two more "
+        "estimates of ln Z. If ln Z of the guide's samples is lower by three standard errors, or the forward size is "
+        "below a third of the guide's own, the guide has collapsed onto part of the model. Its averages are those of "
+        "that part. Train longer, or anneal more slowly.",
+    ),
+    "chain-disagrees": Explanation(
+        "the guide and an independent Markov chain give different averages",
+        "Both should agree within their errors, and neither is known to be right: the chain may not have reached "
+        "equilibrium, or the guide's weights may hide a part of the model. Run `vdsl sample` for longer and compare.",
+    ),
+    "chain-not-mixed": Explanation(
+        "the Markov chains beside a solve disagree with each other",
+        "They start from independent random states, and the spread between them is far larger than within them "
+        "(R-hat above 1.2). The mode check is then no evidence for or against the guide.",
+    ),
 }
