@@ -227,7 +227,7 @@ def _translations(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]
 def claimed(program: Program) -> tuple[Symmetry, ...]:
     """The symmetries the user claims, a claim without fields meaning all the fields it can apply to.
 
-    Raises `symmetry-impossible` for a claim that no field or lattice of the program can have.
+    Raises `wrong-symmetry` for a claim that no field or lattice of the program can have.
     """
     return tuple(_claimed(program, claim) for claim in program.claims)
 
@@ -285,7 +285,7 @@ def _can(program: Program, kind: str, name: str) -> bool:
 
 
 def _impossible(message: str) -> VfeError:
-    return VfeError(Diagnostic("symmetry-impossible", message))
+    return VfeError(Diagnostic("wrong-symmetry", message))
 
 
 # Verification
