@@ -99,8 +99,8 @@ CODES: dict[str, Explanation] = {
     # Estimates
     "non-finite": Explanation(
         "an energy, an observable or ln q is infinite or not a number",
-        "Estimates use every sample that was drawn. One whose weight is infinite or undefined makes them undefined, and "
-        "leaving it out would bias the rest, so the run stops and names the sample and the quantity. Look for a "
+        "Estimates use every sample that was drawn. One whose weight is infinite or undefined makes them undefined, "
+        "and leaving it out would bias the rest, so the run stops and names the sample and the quantity. Look for a "
         "division by zero, a logarithm of zero, an overflow, or an `inf` in an interaction. The exit code is 3.",
         "interaction wall = sum(i in sites: 1 / (1 - s[i]))     # infinite for s = 1",
     ),
