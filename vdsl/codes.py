@@ -18,7 +18,7 @@ CODES: dict[str, Explanation] = {
     # Syntax
     "too-large": Explanation(
         "the file is larger than any model needs to be",
-        "A file may have 1,048,576 characters and 50,000 words and symbols. Numbers belong in a data file, which has "
+        "A file may have 1,048,576 characters and 40,000 words and symbols. Numbers belong in a data file, which has "
         'no such limit: `data J on nn from "couplings.csv"`. The exit code is 4.',
     ),
     "too-deep": Explanation(

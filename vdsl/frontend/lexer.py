@@ -15,7 +15,7 @@ from vdsl.errors import Diagnostic, Related, Source, Span, VfeError
 from vdsl.frontend.ast import Comment
 
 MAX_CHARACTERS = 2**20
-MAX_TOKENS = 50_000
+MAX_TOKENS = 40_000
 MAX_NESTING = 100  # brackets and signs open at once
 MAX_NUMBER = 60  # characters in one number: more than a double can hold several times over
 MAX_ERRORS = 20
@@ -135,7 +135,7 @@ _TOKEN = re.compile(
     | (?P<NAME>[{_LETTER}][{_LETTER}0-9]*)
     | (?P<NUMBER>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
     | (?P<comment>\#[^\n]*)
-    | (?P<STRING>"(?:[^"\\\n]|\\[^\n])*")
+    | (?P<STRING>"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*")
     | (?P<op>->|\*\*|//|==|!=|<=|>=|[-+*/%^'()\[\]{{}},:=~<>;])
     | (?P<open_string>"[^\n]*)
     | (?P<curly>[“”„‟«»][^“”„‟«»"\n]*[“”„‟«»"])

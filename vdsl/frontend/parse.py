@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import importlib.resources
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -79,9 +80,11 @@ def _statement(tokens: list[Token]) -> Any:
 
 
 def _accepted(tokens: list[Token]) -> frozenset[str]:
-    """The token types that may follow."""
+    """The token types that may follow. Reads again, building nothing: the parser that failed has folded back already."""
     parser, terminals = _parser()
     state = parser.parse_interactive()
+    state.parser_state.parse_conf = copy(state.parser_state.parse_conf)
+    state.parser_state.parse_conf.callbacks = {}
     for token in tokens:
         state.feed_token(token._replace(type=terminals[token.type]))
     texts = {name: text for text, name in terminals.items()}
@@ -143,14 +146,13 @@ def grammar_text() -> str:
     return (Path(__file__).parents[2] / "grammar" / "vfe.lark").read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def _parser() -> tuple[lark.Lark, dict[str, str]]:
-    """The parser, and its name for each token type. Strict: a conflict in the grammar is an error, not a guess."""
+def build_parser(grammar: str) -> lark.Lark:
+    """An LALR(1) parser of one statement. Strict: raises GrammarError where the grammar has a conflict."""
     collecting = gc.isenabled()
-    gc.disable()  # the table is a hundred thousand small objects that stay; collecting among them doubles the time
+    gc.disable()  # the table is a hundred thousand small objects that all stay: collecting meanwhile only costs time
     try:
-        parser = lark.Lark(
-            grammar_text(),
+        return lark.Lark(
+            grammar,
             start="statement",
             parser="lalr",
             lexer=_NoLexer,
@@ -162,6 +164,12 @@ def _parser() -> tuple[lark.Lark, dict[str, str]]:
     finally:
         if collecting:
             gc.enable()
+
+
+@lru_cache(maxsize=1)
+def _parser() -> tuple[lark.Lark, dict[str, str]]:
+    """The parser, and its name for each type of token."""
+    parser = build_parser(grammar_text())
     names = {t.pattern.value: t.name for t in parser.terminals if t.pattern is not None}
     return parser, {**names, "NAME": "NAME", "NUMBER": "NUMBER", "STRING": "STRING"}
 
