@@ -1,0 +1,105 @@
+"""Each example against the reference value in its own header, and each guide it gets against the exact answer."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vdsl
+from references.headers import EXAMPLES, reference
+from vdsl.errors import VfeError
+from vdsl.ir.support import is_discrete
+
+MODELS = {path.stem: path for path in sorted(EXAMPLES.glob("*.vfe"))}
+CONTINUOUS = ("kitaev_heisenberg", "phi4", "su3", "u1", "xy")
+DISCRETE = tuple(name for name in MODELS if name not in CONTINUOUS)
+
+# One for each kind of thing the default guide is derived from: a ring, a tree, lattices in two and three dimensions,
+# frustration, several fields, more than two states, a dense graph, a random one. Small, so that seconds are enough.
+SOLVED = {
+    "ising": {"L": 4},
+    "ising_chain": {"N": 12},
+    "ising_tree": {},
+    "ising_3d": {"L": 3},
+    "edwards_anderson_2d": {},
+    "triangular_antiferromagnet": {"L": 4, "T": 0.5},
+    "ashkin_teller": {"L": 3},
+    "potts_square": {"L": 3},
+    "clock": {"L": 3},
+    "lattice_gas": {"L": 4},
+    "hopfield": {"T": 1.0},
+    "random_graph": {},
+}
+
+
+def load(name: str, **parameters: float) -> "vdsl.Model":
+    return vdsl.load(MODELS[name], **parameters)
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_exact_answer_is_the_reference(name: str) -> None:
+    header = reference(MODELS[name])
+    exact = load(name, **header.parameters).exact()
+    assert float(exact.ln_z) == pytest.approx(header.ln_z, abs=1e-10 * max(1, abs(header.ln_z)))
+    assert float(exact.free_energy) == pytest.approx(-exact.temperature * header.ln_z, rel=1e-10)
+    entropy = float(exact.energy) / exact.temperature + float(exact.ln_z)
+    assert float(exact.entropy) == pytest.approx(entropy, abs=1e-9 * max(1, abs(entropy)))
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_examples_are_typed_and_compile(name: str) -> None:
+    """What cannot be solved yet is said so, and the energy is there to be used."""
+    model = load(name, L=2)
+    assert not any(is_discrete(field.support) for field in model.fields)
+    assert np.shape(model.energy(_origin(name, model))) == ()
+    with pytest.raises(VfeError):
+        vdsl.solve(model, steps=1, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "energy"),
+    # At the reference configuration (zero field, unit matrices, spins along z) with L = 3: counted by hand.
+    [("phi4", 0.0), ("xy", -18.0), ("u1", -6.0 * 9), ("su3", -6.0 * 9), ("kitaev_heisenberg", 1.2 * 27 - 5.0 * 9)],
+)
+def test_continuous_energies_by_hand(name: str, energy: float) -> None:
+    model = load(name, L=3)
+    assert float(model.energy(_origin(name, model))) == pytest.approx(energy, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_solving_reaches_the_exact_answer(name: str) -> None:
+    """ln Z within 3σ (and rounding), and F_q above F by no less than its error allows."""
+    model = load(name, **SOLVED[name])
+    exact = model.exact()
+    run = vdsl.solve(model, seed=1, steps=60, samples=4096, quiet=True)
+    ln_z, rounding = float(exact.ln_z), 2e-6 * abs(float(exact.ln_z))
+    assert abs(run.ln_z.value - ln_z) < 3 * run.ln_z.error + rounding
+    assert run.ln_z.error < 0.1
+    assert run.free_energy.value > float(exact.free_energy) - 3 * run.free_energy.error - rounding * exact.temperature
+    assert run.free_energy.value == pytest.approx(float(exact.free_energy), rel=0.02)
+
+
+def test_examples_are_in_canonical_layout() -> None:
+    command = [sys.executable, "-m", "vdsl", "fmt", "--check", *map(str, MODELS.values())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_examples_check_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vdsl", "check", *map(str, MODELS.values())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr + done.stdout
+
+
+def _origin(name: str, model: "vdsl.Model") -> np.ndarray:
+    (field,) = model.fields
+    elements = model.program.elements(field)
+    match name:
+        case "su3":
+            return np.broadcast_to(np.eye(3, dtype=complex), (elements, 3, 3))
+        case "kitaev_heisenberg":
+            return np.broadcast_to([0.0, 0.0, 1.0], (elements, 3))
+    return np.zeros(elements)
