@@ -259,7 +259,7 @@ def _scalars(draw, world: World, scope: Scope) -> str:
         case "data":
             return draw(_data(world, scope)) if scope.sites or scope.links else "c"
         case "index":
-            return draw(st.sampled_from([f"({x} % 3)" for x in scope.sites] + [*scope.axes, *scope.integers, "1"]))
+            return draw(st.sampled_from([f"({x} % 3)" for x in (*scope.sites, *scope.axes)] + [*scope.integers, "1"]))
         case "around":
             return draw(_around(world, scope))
         case "reduce":

@@ -585,8 +585,9 @@ def test_defaults_use_other_parameters_whatever_the_order():
         ({"h": 1, "L": 2}, "unknown-parameter", "sizes the model"),
         ({}, "missing-parameter", "`h` has no value"),
         ({"h": 1, "J": 0}, "out-of-range", "(0, inf)"),
-        ({"h": float("nan")}, "out-of-range", "expected a number"),
-        ({"h": "one"}, "bad-value", "`h` is a real number"),
+        ({"h": float("nan")}, "out-of-range", "`h` = nan is out of range"),
+        ({"h": np.inf}, "out-of-range", "a parameter is finite unless"),
+        ({"h": "one"}, "bad-override", "`h` was given 'one'"),
     ],
 )
 def test_parameter_errors(overrides, code, words):

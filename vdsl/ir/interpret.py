@@ -116,7 +116,8 @@ def resolve_parameters(program: Program, overrides: Mapping[str, object] | None 
             try:
                 given[p.name] = float(overrides[p.name])  # type: ignore[arg-type]
             except (TypeError, ValueError):
-                problems.append(Diagnostic("bad-value", f"`{p.name}` is a real number, not {overrides[p.name]!r}"))
+                shown = repr(overrides[p.name])
+                problems.append(Diagnostic("bad-override", f"`{p.name}` was given {shown}, which is not a number"))
         elif p.default is None:
             hint = f"give it one: `--set {p.name}=…`"
             problems.append(Diagnostic("missing-parameter", f"`{p.name}` has no value", hints=(hint,)))
@@ -137,10 +138,11 @@ def resolve_parameters(program: Program, overrides: Mapping[str, object] | None 
 
 
 def _range_problems(p: Parameter, value: float) -> list[Diagnostic]:
-    if not np.isnan(value) and (p.range is None or value in p.range):
+    """Infinity needs a range that holds it; NaN lies in none."""
+    if value in p.range if p.range is not None else np.isfinite(value):
         return []
-    expected = f"expected a number in {p.range}" if p.range is not None else "expected a number"
-    return [Diagnostic("out-of-range", f"`{p.name}` is {value:g}", notes=(expected,))]
+    wanted = f"the range is {p.range}" if p.range is not None else "a parameter is finite unless its range holds `inf`"
+    return [Diagnostic("out-of-range", f"`{p.name}` = {value:g} is out of range", notes=(wanted,))]
 
 
 def _unknown(program: Program, name: str) -> Diagnostic:
@@ -151,8 +153,8 @@ def _unknown(program: Program, name: str) -> Diagnostic:
     close = difflib.get_close_matches(name, [*names, *(s.name for s in program.structure)], 1)
     return Diagnostic(
         "unknown-parameter",
-        f"there is no parameter `{name}`",
-        notes=(f"the parameters are: {', '.join(names)}" if names else "the model has no real parameters",),
+        f"the model has no parameter `{name}`",
+        notes=(f"parameters: {', '.join(names)}" if names else "the model has no real parameters",),
         hints=(f"did you mean `{close[0]}`?",) if close else (),
     )
 
