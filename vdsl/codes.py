@@ -134,4 +134,33 @@ CODES: dict[str, Explanation] = {
         "They start from independent random states, and the spread between them is far larger than within them "
         "(R-hat above 1.2). The mode check is then no evidence for or against the guide.",
     ),
+    # Exact answers
+    "too-expensive": Explanation(
+        "an exact answer would take more memory or time than is allowed",
+        "Variable elimination needs a table for every set of variables that become joined on the way; its size grows "
+        "exponentially with the width of the interaction graph (about the shorter side of a planar lattice, twice "
+        "that on a torus). The diagnostic says what it would cost. Make the lattice smaller or open along one axis, or "
+        "use `vdsl solve`. The exit code is 4.",
+        "lattice cubic(8, 8, 8)     # vdsl exact",
+    ),
+    "not-discrete": Explanation(
+        "exact answers need discrete fields",
+        "Elimination sums over states, so every field must be `spin`, `potts(q)`, `clock(q)` or `occupation`. Use "
+        "`vdsl solve` for continuous fields, or `vdsl sample` for an independent Markov chain. The exit code is 4.",
+        "field theta : angle     # vdsl exact",
+    ),
+    "not-local": Explanation(
+        "an energy or observable is not a sum of terms of a few variables",
+        "Elimination works on interactions of a few variables at a time: sums, products of sums, and functions of a "
+        "few neighbours. A function of an extensive sum, such as abs(sum(…)), joins all variables. Models of up to "
+        "2^20 configurations are enumerated instead. Use `vdsl solve`. The exit code is 4.",
+        "interaction hard = abs(sum(i in sites: s[i]))",
+    ),
+    "not-a-number": Explanation(
+        "an energy is NaN or minus infinity",
+        "Some configurations have an energy that is not a number, or minus infinity, so Z does not exist. Look for a "
+        "logarithm or a division of something that can be zero. Plus infinity is allowed: it forbids a configuration. "
+        "The exit code is 3.",
+        "interaction e = sum(i in sites: log(s[i]))",
+    ),
 }

@@ -27,14 +27,16 @@ class Cost:
     feasible: bool
     method: str
 
+    def in_words(self) -> str:
+        """Memory and time for people: `3.2 GiB of memory and 12 seconds`."""
+        return f"{_bytes(self.bytes)} of memory and {_seconds(self.seconds_estimate)}"
+
 
 def elimination_cost(
     graph: FactorGraph,
     symbolic: Symbolic,
     sources: int = 0,
     keep_tables: bool = False,
-    max_bytes: float = MAX_BYTES,
-    max_seconds: float = MAX_SECONDS,
 ) -> Cost:
     """The cost of an elimination that carries `sources` means and covariances, and keeps all conditionals or not."""
     log2 = np.minimum(symbolic.log2_tables, 1000.0)
@@ -52,19 +54,19 @@ def elimination_cost(
         kept += entries[v] if keep_tables else 0.0
     total = float(entries.sum())
     seconds = total * _SECONDS_PER_ENTRY * (1 + 0.6 * sources) + graph.n * _SECONDS_PER_VARIABLE
-    size = 8 * max(peak, kept)
-    return Cost(total, size, seconds, size <= max_bytes and seconds <= max_seconds, "variable elimination")
+    size = 8 * float(max(peak, kept))
+    return Cost(total, size, seconds, bool(size <= MAX_BYTES and seconds <= MAX_SECONDS), "variable elimination")
 
 
-def afford(cost: Cost, what: str = "the exact answer", max_bytes: float = MAX_BYTES) -> None:
+def afford(cost: Cost) -> None:
     """Raises `too-expensive` (exit code 4) with the cost in words if it is not feasible."""
     if cost.feasible:
         return
-    limits = f"the limits are {_bytes(max_bytes)} and {_seconds(MAX_SECONDS)}"
+    limits = f"the limits are {_bytes(MAX_BYTES)} and {_seconds(MAX_SECONDS)}"
     raise VfeError(
         Diagnostic(
             "too-expensive",
-            f"{what} by {cost.method} would need {_bytes(cost.bytes)} of memory and {_seconds(cost.seconds_estimate)}",
+            f"an exact answer by {cost.method} would need {cost.in_words()}",
             notes=(f"{cost.table_entries:.2g} table entries; {limits}",),
             hints=("make the lattice smaller or open along one axis, or use `vdsl solve`",),
         ),
@@ -77,11 +79,13 @@ def _bytes(size: float) -> str:
         if size < 1024:
             return f"{size:.3g} {unit}"
         size /= 1024
-    return f"{size:.2g} PiB"
+    return f"{size:.3g} PiB" if size < 1e6 else f"{size * 2.0**50:.0e} B"
 
 
 def _seconds(seconds: float) -> str:
     for name, length in (("years", 3.156e7), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.4e10 * 3.156e7:
+            break
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {name}"
-    return f"{seconds:.2g} seconds"
+    return f"{seconds:.2g} seconds" if seconds < 1e9 else "longer than the age of the universe"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from vdsl.errors import Diagnostic, VfeError
 from vdsl.exact.batch import CHUNK, BatchEvaluator, every_configuration
 from vdsl.exact.closed_form import IsingTorus, Thermodynamics, in_range, kaufman, recognise
 from vdsl.exact.cost import Cost, afford, elimination_cost
-from vdsl.exact.elimination import conditional_tables, draw, moments, plan
+from vdsl.exact.elimination import Moments, conditional_tables, draw, moments, plan
 from vdsl.ir.expr import Expect, Expr, walk
 from vdsl.ir.factors import FactorGraph, LocalSum, Polynomial, factorise, polynomial_of
 from vdsl.ir.graph import Symbolic
@@ -116,10 +116,15 @@ def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = 
     if graph.opaque:
         return _enumeration_cost(graph)
     symbolic = plan(graph)
-    sources = 2 + len(measured.sums) + len(measured.pairs)
+    pairs = {pair for p in measured.polynomials.values() for pair in measured.pairs_of(p)}
+    sources = 2 + len(measured.sums) + len(pairs)
     found = elimination_cost(graph, symbolic, sources=sources)
+    if not found.feasible:  # each observable in an elimination of its own
+        alone = elimination_cost(graph, symbolic, sources=3)
+        seconds = alone.seconds_estimate * max(len(measured.polynomials), 1)
+        found = replace(alone, seconds_estimate=seconds)
     if torus is not None and not (found.feasible and measured.names):
-        return Cost(graph.n, 64.0 * graph.n, 1e-3, True, "Kaufman's formula")
+        return _formula_cost(graph)
     if measured.others and found.feasible:  # sampling: every variable of every sample looks up a row
         extra = SAMPLES * graph.n * 2e-7
         return Cost(found.table_entries, found.bytes, found.seconds_estimate + extra, True, found.method)
@@ -179,11 +184,10 @@ class _Targets:
             if polynomial is not None:
                 self.polynomials[expr] = polynomial
         self.others = [e for e in self.exprs if e not in self.polynomials]
-        self.sums: list[LocalSum] = []  # distinct sums of products, then of linear parts
+        self.sums: list[LocalSum] = []  # distinct, without their constants
         self._number: dict[tuple, int] = {}
         for p in self.polynomials.values():
-            for local in (p.linear, *(s for _, a, b in p.products for s in (a, b))):
-                self.index(local)
+            self.sums_of(p)
 
     def index(self, a: LocalSum) -> int:
         """The number of a local sum; equal sums share one."""
@@ -193,22 +197,27 @@ class _Targets:
             self.sums.append(LocalSum(0.0, a.groups))
         return self._number[key]
 
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """The pairs of sums whose covariance is needed."""
-        found = ((self.index(a), self.index(b)) for p in self.polynomials.values() for _, a, b in p.products)
-        return list(dict.fromkeys((min(i, j), max(i, j)) for i, j in found))
+    def sums_of(self, p: Polynomial) -> list[int]:
+        """The numbers of the sums in a polynomial that are not constant."""
+        every = (p.linear, *(s for _, a, b in p.products for s in (a, b)))
+        return [self.index(a) for a in every if a.groups]
+
+    def pairs_of(self, p: Polynomial) -> list[tuple[int, int]]:
+        """The pairs of sums whose covariance a polynomial needs, in increasing order."""
+        varying = ((self.index(a), self.index(b)) for _, a, b in p.products if a.groups and b.groups)
+        return [(min(i, j), max(i, j)) for i, j in varying]
 
     def average(self, p: Polynomial, mean: Callable[[int], float], covariance: Callable[[int, int], float]) -> float:
         """⟨p⟩ from means and covariances of the numbered sums."""
 
         def of(a: LocalSum) -> float:
-            return a.constant + mean(self.index(a))
+            return a.constant + (mean(self.index(a)) if a.groups else 0.0)
 
         total = of(p.linear)
         for c, a, b in p.products:
-            i, j = sorted((self.index(a), self.index(b)))
-            total += c * (of(a) * of(b) + covariance(i, j))
+            total += c * of(a) * of(b)
+            if a.groups and b.groups:
+                total += c * covariance(*sorted((self.index(a), self.index(b))))
         return total
 
 
@@ -233,35 +242,47 @@ def _torus(graph: FactorGraph, t: float) -> IsingTorus | None:
 
 
 def _by_formula(torus: IsingTorus, t: float, targets: _Targets, base: Cost, graph: FactorGraph) -> _Answer:
-    constants = {e: ExactValue(p.linear.constant) for e, p in targets.polynomials.items() if not _varies(p)}
-    found = Cost(graph.n, 64.0 * graph.n, 1e-3, True, "Kaufman's formula")
-    missing = f"elimination would need {base.bytes:.2g} bytes and {base.seconds_estimate:.2g} seconds"
-    return _Answer(kaufman(torus, t), constants, {}, "Kaufman's formula for the Ising torus", found, missing)
+    """Without a field both states of a site are equally likely, which settles averages of single sites as well."""
+    averages = {
+        e: ExactValue(p.linear.constant + sum(float(g.tables.mean(1).sum()) for g in p.linear.groups))
+        for e, p in targets.polynomials.items()
+        if not p.products and all(g.tables.ndim == 2 for g in p.linear.groups)
+    }
+    missing = f"elimination would need {base.in_words()}"
+    method = "Kaufman's formula for the Ising torus"
+    return _Answer(kaufman(torus, t), averages, {}, method, _formula_cost(graph), missing)
 
 
-def _varies(p: Polynomial) -> bool:
-    return bool(p.linear.groups or p.products)
+def _formula_cost(graph: FactorGraph) -> Cost:
+    return Cost(float(graph.n), 64.0 * graph.n, 1e-3, True, "Kaufman's formula")
 
 
 def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbolic, seed: int, samples: int) -> _Answer:
-    """Moments from one elimination; what is no polynomial, or would widen the elimination too much, from samples."""
-    energy = LocalSum(graph.constant, graph.groups)
-    sources = 2 + len(targets.sums) + len(targets.pairs)
+    """Moments from one elimination, or one for each polynomial where all together take too much memory; what is no
+    polynomial, or would widen the elimination too much, from samples."""
     base = elimination_cost(graph, symbolic, sources=2)
-    joined = plan(graph, targets.sums) if targets.sums else symbolic
-    found = elimination_cost(graph, joined, sources=sources)
-    together = found.feasible and found.table_entries <= 64 * base.table_entries + 2**22
-    polynomials = dict(targets.polynomials) if together else {}
-    sums = [energy, *(targets.sums if together else [])]
-    pairs = [(0, 0), *((i + 1, j + 1) for i, j in (targets.pairs if together else []))]
-    m = moments(graph, t, sums, pairs, joined if together else symbolic)
-    averages = {
-        e: ExactValue(targets.average(p, lambda i: m.means[i + 1], lambda i, j: m.covariances[i + 1, j + 1]))
-        for e, p in polynomials.items()
-    }
+    afford(base)
+    found, averages = base, dict[Expr, ExactValue]()
+    polynomials = list(targets.polynomials.items())
+    first: Moments | None = None
+    for group in (polynomials,) if _fits(targets, polynomials, graph, base) else tuple([p] for p in polynomials):
+        if not _fits(targets, group, graph, base):
+            continue
+        sums, pairs, joined = _sources(targets, group, graph)
+        found = elimination_cost(graph, joined, sources=len(sums) + len(pairs))
+        m = moments(graph, t, [LocalSum(graph.constant, graph.groups), *(s for _, s in sums)], pairs, joined)
+        first = first or m
+        place = {number: k + 1 for k, (number, _) in enumerate(sums)}
+
+        def covariance(i: int, j: int, m: Moments = m, place: dict[int, int] = place) -> float:
+            return m.covariances[place[i], place[j]]
+
+        for e, p in group:
+            value = targets.average(p, lambda i, m=m, place=place: float(m.means[place[i]]), covariance)
+            averages[e] = ExactValue(value)
+    m = first or moments(graph, t, [LocalSum(graph.constant, graph.groups)], [(0, 0)], symbolic)
     rest = [e for e in targets.exprs if e not in averages]
     thermodynamics = Thermodynamics(m.ln_z, float(m.means[0]), m.covariances[0, 0])
-    final = found if together else base
     method = "variable elimination"
     blocks: dict[Expr, np.ndarray] = {}
     if rest and math.prod(graph.cardinalities.tolist()) <= MAX_ENUMERATED:
@@ -270,7 +291,25 @@ def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbol
         sampled, blocks = _sampled(targets, rest, graph, t, symbolic, seed, samples)
         averages |= sampled
         method += f"; {samples} exact samples for what is not a polynomial of local sums"
-    return _Answer(thermodynamics, averages, blocks, method, final)
+    return _Answer(thermodynamics, averages, blocks, method, found)
+
+
+def _sources(
+    targets: _Targets, polynomials: list[tuple[Expr, Polynomial]], graph: FactorGraph
+) -> tuple[list[tuple[int, LocalSum]], list[tuple[int, int]], Symbolic]:
+    """The numbered sums of some polynomials, pairs as positions after the energy, and an elimination for them all."""
+    numbers = sorted({i for _, p in polynomials for i in targets.sums_of(p)})
+    place = {number: k + 1 for k, number in enumerate(numbers)}
+    pairs = [(0, 0), *sorted({(place[i], place[j]) for _, p in polynomials for i, j in targets.pairs_of(p)})]
+    sums = [(i, targets.sums[i]) for i in numbers]
+    return sums, pairs, plan(graph, [s for _, s in sums])
+
+
+def _fits(targets: _Targets, polynomials: list[tuple[Expr, Polynomial]], graph: FactorGraph, base: Cost) -> bool:
+    """Whether polynomials can ride along: affordable, and they do not join so much that sampling is the better deal."""
+    sums, pairs, joined = _sources(targets, polynomials, graph)
+    found = elimination_cost(graph, joined, sources=1 + len(sums) + len(pairs))
+    return found.feasible and found.table_entries <= 64 * base.table_entries + 2**22
 
 
 def _sampled(

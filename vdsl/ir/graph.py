@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from vdsl.ir.factors import FactorGraph
 
 Adjacency = list[set[int]]
+HOPELESS = 45.0  # log2 of table entries that no better order brings within reach
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def best_order(
     """
     best: Symbolic | None = None
     for make in _orders(adjacent, coordinates):
+        if best is not None and best.log2_total > HOPELESS and make.func is minimum_fill:
+            continue  # slow on wide graphs, and it would not save one
         found = eliminate_symbolically(adjacent, make(), cardinalities)
         if best is None or found.log2_total < best.log2_total:
             best = found
@@ -122,7 +125,7 @@ def best_order(
     return best
 
 
-def _orders(adjacent: Adjacency, coordinates: np.ndarray | None) -> Iterator[Callable[[], np.ndarray]]:
+def _orders(adjacent: Adjacency, coordinates: np.ndarray | None) -> Iterator[functools.partial[np.ndarray]]:
     n = len(adjacent)
     yield functools.partial(minimum_degree, adjacent)
     if coordinates is not None and n:
