@@ -34,7 +34,7 @@ def load(path: str | Path, allow_path: bool = False, **overrides: object) -> Mod
 def loads(
     text: str, name: str = "<string>", base_dir: str | Path | None = None, allow_path: bool = False, **overrides: object
 ) -> Model:
-    """The model in a string. Data files are looked up in `base_dir`, by default the working directory. Raises VfeError."""
+    """The model in a string; data files are looked up in `base_dir`, or the working directory. Raises VfeError."""
     from vdsl.model import Model
 
     base = Path.cwd() if base_dir is None else Path(base_dir)
@@ -60,7 +60,7 @@ def compile_source(
     base_dir: Path | None = None,
     allow_path: bool = False,
 ) -> tuple[Program, tuple[Diagnostic, ...]]:
-    """The program of a source and the warnings about it. Raises VfeError with all the errors of a phase. Needs no JAX."""
+    """The program of a source, and warnings about it, without JAX. Raises VfeError with all the errors of a phase."""
     from vdsl.frontend.check import check
     from vdsl.frontend.parse import parse
 

@@ -1,6 +1,6 @@
 """Warns where the energy of a real field certainly has no lower bound: then ln Z does not exist.
 
-The energy of the uniform configuration with every real value equal to t is a polynomial in t for many models. Its leading
+The energy of the uniform configuration with every real value equal to t is often a polynomial in t. Its leading
 coefficient decides: a negative one, or an odd degree, lets the energy fall without end. Anything that is not such a
 polynomial is left alone, so a warning is always right and silence proves nothing.
 """

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from vdsl.frontend import ast, fold, indexing
 from vdsl.frontend.findings import count, declared
 from vdsl.frontend.values import BROKEN, Axis, Broken, Plaquette, Quantity, Site, Value, move, number
-from vdsl.ir.expr import Const, Expect, Expr, Place, Read
+from vdsl.ir.expr import Const, Expect, Expr, Read
 from vdsl.ir.functions import FUNCTIONS, Function
-from vdsl.ir.kinds import BOOL, INT, REAL, Kind, Scalar, Vector, is_number, kind_of_support
+from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Kind, Scalar, Vector, is_number, kind_of_support
 from vdsl.ir.program import Field
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _advice(name: str, kinds: list[Kind]) -> list[str]:
         return ["the length of a vector is `norm(…)`"]
     if any(isinstance(k, Scalar) and not is_number(k) for k in kinds):
         return []
-    return ["take `re(…)`, `im(…)` or `abs(…)` first"] if any(str(k) == "complex" for k in kinds) else []
+    return ["take `re(…)`, `im(…)` or `abs(…)` first"] if COMPLEX in kinds else []
 
 
 def _expect(e: Elaborator, node: ast.CallExpr) -> Value:
@@ -217,7 +217,7 @@ def _distance(e: Elaborator, node: ast.CallExpr) -> Value:
     if any(isinstance(v, Broken) for v in values):
         return BROKEN
     match values:
-        case [Quantity(Vector(n, a), x), Quantity(Vector(m, b), y)] if n == m:
+        case [Quantity(Vector(n, _), x), Quantity(Vector(m, _), y)] if n == m:
             difference = fold.binary("-", x, y)
             return Quantity(REAL, fold.call("norm", (difference,)))
         case [Site() | Axis(), _] | [_, Site() | Axis()]:
@@ -232,6 +232,3 @@ def _distance(e: Elaborator, node: ast.CallExpr) -> Value:
         f"`dist` needs two vectors of the same length, and this is {values[0]} and {values[1]}",
         node.span,
     )
-
-
-_ = Place

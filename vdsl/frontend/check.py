@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
-from vdsl.errors import Diagnostic
+from vdsl.errors import Diagnostic, InternalError
 from vdsl.frontend import ast
 from vdsl.frontend.boundedness import warn_unbounded
 from vdsl.frontend.canonical import canonical
@@ -16,7 +16,7 @@ from vdsl.frontend.findings import Findings
 from vdsl.frontend.lattices import warn_multiplicity
 from vdsl.frontend.options import claims_of, scan_of, settings_of
 from vdsl.frontend.parameters import is_structural, typed_overrides
-from vdsl.frontend.scope import Scope, resolve
+from vdsl.frontend.scope import Scope, report_unused, resolve
 from vdsl.frontend.values import Quantity
 from vdsl.ir.expr import Const
 from vdsl.ir.program import Data, Field, Observable, Program
@@ -30,8 +30,8 @@ def check(
 ) -> tuple[Program, tuple[Diagnostic, ...]]:
     """The program of a module under overrides of its parameters, and the warnings.
 
-    Data files are looked up beside `base_dir`, and nowhere else unless `allow_path`. Raises VfeError with all the errors
-    of the first phase that has any; its exit code is 2 for bad overrides and 4 where a limit was passed.
+    Data files are looked up beside `base_dir`, and nowhere else unless `allow_path`. Raises VfeError with all the
+    errors of the first phase that has any; its exit code is 2 for bad overrides and 4 where a limit was passed.
     """
     findings = Findings()
     scope = resolve(module, findings)
@@ -54,8 +54,10 @@ def check(
 
     program = _program(module, scope, world, parameters)
     findings.stop_if_any()
+    report_unused(scope, findings)
+    findings.stop_if_any()
     if program is None or sets is None:
-        raise AssertionError("a broken model without a diagnostic")
+        raise InternalError("a broken model without a diagnostic")
     _check_values(world, parameters, scope)
     findings.stop_if_any()
     for name, node in sets.used_bonds.items():
@@ -129,7 +131,7 @@ def _options(module: ast.Module, scope: Scope, world: ModelDeclarations):
 
 
 def _check_values(world: ModelDeclarations, parameters: list[ast.ParamDecl], scope: Scope) -> None:
-    """Ranges of the dynamic parameters, and the sign of the temperature, at the values that this program starts from."""
+    """Ranges of the dynamic parameters, and the sign of the temperature, at the values that the program starts from."""
     for p in parameters:
         if not is_structural(p):
             world.check_value(p)

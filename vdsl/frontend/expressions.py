@@ -316,7 +316,7 @@ class Elaborator:
                 f"`{name}` fluctuates: a derived quantity may only use its averages",
                 node.span,
                 related=related,
-                hints=[f"write `expect({name})`"],
+                hints=[f"write `expect({name})`" if what == "observable" else "put `expect(…)` around what fluctuates"],
             )
         hints = []
         if role in (CONSTANT, TEMPERATURE) and what == "field":
@@ -428,7 +428,7 @@ class Elaborator:
             hints = ["turn a truth value into a number with `if … then 1 else 0`"]
         elif op in ("<", "<=", ">", ">=", "==", "!=") and any(q.kind == Scalar(COMPLEX_LEVEL) for q in (left, right)):
             hints = ["compare `re(…)`, `im(…)` or `abs(…)`"]
-        return self.error(code, f"`{op}` does not join {left} and {right}", node.span, hints=hints)
+        return self.error(code, f"`{op}` cannot combine {left} and {right}", node.span, hints=hints)
 
     def _combine_places(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
         match op, a, b:

@@ -59,7 +59,7 @@ def locate(path: ast.String, base_dir: Path | None, allow_path: bool, findings: 
                 "file-not-found",
                 f"no file `{text}`",
                 path.span,
-                notes=[f"looked in {file.parent}"],
+                notes=["data files are looked up beside the model"],
                 hints=suggest(file.name, beside),
             )
             return None
@@ -102,7 +102,7 @@ def read_rows(path: ast.String, base_dir: Path | None, allow_path: bool, finding
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return _parse_rows(csv.reader(stream), path, findings)
     except (OSError, UnicodeDecodeError, csv.Error) as found:
-        findings.error("bad-data-file", f"`{path.value}` is not a table: {found}", path.span)
+        findings.error("bad-data-file", f"`{path.value}` is not a table: {_reason(found)}", path.span)
         return None
 
 
@@ -139,7 +139,7 @@ def read_array(
         else:
             array = np.load(file, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError, KeyError, SyntaxError) as found:
-        reason = "it holds Python objects" if "pickle" in str(found) else "it is damaged or of another format"
+        reason = "it holds Python objects" if "Object arrays" in str(found) else "it is damaged or of another format"
         findings.error("bad-data-file", f"`{path.value}` cannot be read: {reason}", path.span)
         return None
     if array.dtype.kind not in "biufc":
@@ -178,6 +178,10 @@ def _parse_rows(reader, path: ast.String, findings: Findings) -> Rows | None:
             return None
         rows.append((line, row))
     return rows
+
+
+def _reason(found: Exception) -> str:
+    return "it is not UTF-8 text" if isinstance(found, UnicodeDecodeError) else str(found)
 
 
 def _number(text: str) -> float:

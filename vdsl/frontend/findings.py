@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from vdsl.errors import Diagnostic, Related, Span, VfeError
+
+_LONGEST_NAME = 60
 
 
 class Findings:
@@ -62,13 +63,27 @@ def declared(name: str, span: Span) -> Related:
 
 
 def suggest(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
-    """ "did you mean …?", when some candidate is close."""
-    pool = list(dict.fromkeys(candidates))
-    close = get_close_matches(name, pool, n=1, cutoff=0.6)
-    if not close:
-        same = [c for c in pool if c.lower() == name.lower()]
-        close = same[:1]
-    return (f"did you mean `{close[0]}`?",) if close else ()
+    """The hint `did you mean …?`, when some candidate is within a few slips of the keyboard."""
+    ranked = sorted((_slips(name.lower(), c.lower()), k, c) for k, c in enumerate(dict.fromkeys(candidates)))
+    if not ranked or len(name) > _LONGEST_NAME or ranked[0][0] > min(len(name) - 1, max(1, len(name) // 3)):
+        return ()
+    return (f"did you mean `{ranked[0][2]}`?",)
+
+
+def _slips(a: str, b: str) -> int:
+    """Insertions, deletions, substitutions and swaps of neighbours that turn a into b (optimal string alignment)."""
+    if len(a) > _LONGEST_NAME or len(b) > _LONGEST_NAME:
+        return _LONGEST_NAME
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, above, row = row, before, [i]
+        for j, y in enumerate(b, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, above[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
 
 
 def several(names: Iterable[str]) -> str:

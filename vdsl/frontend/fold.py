@@ -183,36 +183,12 @@ def _imaginary(x: Number) -> float:
 
 
 _COMPLEX_FUNCTIONS = frozenset(("abs", "re", "im", "conj"))
+_MATH = (
+    "sqrt exp log log2 log10 expm1 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh "
+    "floor ceil erf lgamma"
+)
 _SCALAR_FUNCTIONS: dict[str, Callable] = {
-    **{
-        name: getattr(math, name)
-        for name in [
-            "sqrt",
-            "exp",
-            "log",
-            "log2",
-            "log10",
-            "expm1",
-            "log1p",
-            "sin",
-            "cos",
-            "tan",
-            "asin",
-            "acos",
-            "atan",
-            "atan2",
-            "sinh",
-            "cosh",
-            "tanh",
-            "asinh",
-            "acosh",
-            "atanh",
-            "floor",
-            "ceil",
-            "erf",
-            "lgamma",
-        ]
-    },
+    **{name: getattr(math, name) for name in _MATH.split()},
     "abs": abs,
     "sign": _sign,
     "round": round,

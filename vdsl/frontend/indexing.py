@@ -1,4 +1,4 @@
-"""Index expressions: `s[i]`, `U[x + mu, nu]`, `S[i, 0]`, `J[i, j]` -> reads of fields and data, components of values."""
+"""Index expressions, `s[i]`, `U[x + mu, nu]`, `S[i, 0]`, `J[i, j]` -> reads of fields and data, and components."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from vdsl.ir.program import Data, Field
 
 if TYPE_CHECKING:
     from vdsl.frontend.expressions import Elaborator
+
+
+_PLURALS = {"component": "components", "entry": "entries"}
 
 
 def index(e: Elaborator, node: ast.Index) -> Value:
@@ -252,7 +255,7 @@ def _subscript(e: Elaborator, node: ast.Expr, length: int, what: str) -> Expr | 
             f"there is no {what} {bad}",
             node.span,
             f"runs to {bad}" if known[0] != known[1] else "",
-            notes=[f"the {what}s are numbered 0 to {length - 1}"],
+            notes=[f"{_PLURALS[what]} are numbered 0 to {length - 1}"],
         )
         return None
     return value.expr

@@ -1,17 +1,15 @@
-"""Lattice statements -> `Lattice`: sizes and boundaries checked, and the number of sites, before anything is allocated."""
+"""Lattice statements -> `Lattice`: sizes, boundaries and numbers of sites, checked before anything is allocated."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vdsl.errors import Related, Span
-from vdsl.frontend import ast, fold
+from vdsl.frontend import ast
 from vdsl.frontend.files import read_rows
 from vdsl.frontend.findings import Findings, count, declared, several, suggest
 from vdsl.frontend.values import Broken, Quantity
@@ -273,7 +271,7 @@ class LatticeChecker:
                 if len(step) != d:
                     self.findings.error(
                         "bad-unit-cell",
-                        f"a displacement in this cell has {count(d, 'entry').replace('entrys', 'entries')}, and this "
+                        f"a displacement in this cell has {'1 entry' if d == 1 else f'{d} entries'}, and this "
                         f"one has {len(step)}",
                         item.displacement.span,
                     )
@@ -281,17 +279,18 @@ class LatticeChecker:
                     self.findings.error("bad-unit-cell", f"the bond `{item.name.id}` joins a site to itself", item.span)
                 else:
                     named[item.name.id] = (BondClass(numbers[item.source.id], numbers[item.target.id], step),)
+        bonds = [b.name.id for b in s.items if isinstance(b, ast.CellBond)]
         for item in s.items:
             if isinstance(item, ast.CellGroup):
                 members: list[BondClass] = []
                 for member in item.members:
-                    if member.id not in named:
+                    if member.id not in bonds:
                         self.findings.error(
                             "bad-unit-cell",
                             f"no bond called `{member.id}` in this unit cell",
                             member.span,
-                            notes=[f"bonds: {several(named)}"],
-                            hints=suggest(member.id, named),
+                            notes=[f"bonds: {several(bonds)}"],
+                            hints=suggest(member.id, bonds),
                         )
                     members += named.get(member.id, ())
                 named[item.name.id] = tuple(members)
@@ -468,6 +467,3 @@ def check_antiperiodic(lattice: Lattice, name: ast.Name, negation: bool, finding
             related=[declared("lattice", at)],
             notes=["across an antiperiodic boundary a field value is reached as its negative"],
         )
-
-
-_ = (fold, csv, pairwise)

@@ -157,11 +157,11 @@ def _scan_values(s: ast.ScanDecl, evaluate: Evaluate, findings: Findings):
             known = [x for x in numbers if x is not None]
             if name == "linspace" and len(known) == 3 and isinstance(known[2], int) and 1 <= known[2] <= LONGEST_SCAN:
                 return np.linspace(known[0], known[1], known[2])
-            if name == "range" and 1 <= len(known) <= 3 and all(isinstance(x, int) for x in known):
-                if len(known) < 3 or known[2] != 0:
-                    values = range(*(int(x) for x in known))
-                    if len(values) <= LONGEST_SCAN:
-                        return values
+            whole = all(isinstance(x, int) for x in known)
+            if name == "range" and whole and 1 <= len(known) <= 3 and (len(known) < 3 or known[2] != 0):
+                values = range(*(int(x) for x in known))
+                if len(values) <= LONGEST_SCAN:
+                    return values
             wanted = (
                 "`linspace(first, last, how many)`" if name == "linspace" else "`range(start, stop, step)` of integers"
             )

@@ -1,7 +1,7 @@
-"""Names: a module -> a table of its declarations, every name in it known to be declared once, used, and free of cycles.
+"""Names: a module -> a table of its declarations, every name in it declared once and free of cycles.
 
-Three name spaces do not disturb each other: values (parameters, lets, data, fields, observables, derived quantities), the
-functions (known by the bracket that follows), and the sets (after `in` and `on`, and in `size`). Interactions are named
+Three name spaces do not disturb each other: values (parameters, lets, data, fields, observables, derived quantities),
+functions (known by the bracket that follows), and sets (after `in` and `on`, and in `size`). Interactions are named
 apart; an observable may use an interaction's name for its energy. Variables of reductions, `let … in` and arguments of
 functions hide top-level names, never one another.
 """
@@ -42,6 +42,7 @@ class Scope:
     temperature: ast.Temperature | None = None
     model: ast.Model | None = None
     bond_sets: tuple[str, ...] = ()
+    used: frozenset[str] = frozenset()
 
     @property
     def has_axes(self) -> bool:
@@ -56,8 +57,7 @@ def resolve(module: ast.Module, findings: Findings) -> Scope:
     for statement in module.statements:
         walker.statement(statement)
     _report_cycles(walker, findings)
-    if not findings.errors:
-        _report_unused(scope, walker.used, findings)
+    scope.used = frozenset(walker.used)
     return scope
 
 
@@ -178,9 +178,7 @@ def _bond_sets(lattice: ast.LatticeDecl | ast.UnitCell | None, findings: Finding
 
 
 def _report_missing(module: ast.Module, scope: Scope, findings: Findings) -> None:
-    end = module.span.end if module.span else max((s.span.end for s in module.statements), default=0)
-    source = module.span.source if module.span else (module.statements[0].span.source if module.statements else None)
-    at = Span(source, end, end) if source else None
+    at = scope.model.span if scope.model else module.statements[-1].span if module.statements else module.span
     later = [s for s in module.statements if isinstance(s, ast.Particles | ast.Units)]
     for s in later:
         what = "particles" if isinstance(s, ast.Particles) else "units"
@@ -243,9 +241,6 @@ class _Names:
                 self._node = ("lattice", "")
                 for e in s.sizes:
                     self.expression(e, frozenset())
-                for k in s.keywords:
-                    if k.name.id != "boundary":
-                        self.expression(k.value, frozenset())
                 return
             case ast.UnitCell():
                 self._node = ("lattice", "")
@@ -439,8 +434,10 @@ class _Names:
             notes = [f"the lattice `{lattice}` has bonds: {several(self.scope.bond_sets)}"]
         else:
             notes = [f"the lattice `{lattice}` has sets: {several(sets)}"]
-        pool = (*self.scope.bond_sets, *(BUILT_IN_SETS if not bonds else ("planes", "links", "plaquettes")))
-        hints = suggest(name, [p for p in pool if p in sets])
+        pool = [p for p in (*self.scope.bond_sets, *BUILT_IN_SETS) if p in sets]
+        hints = suggest(name, [*pool, "pairs", *(["shell"] if self.scope.has_axes else []), "range"])
+        for short, full in (("pairs", "pairs(sites)"), ("shell", "shell(k)"), ("range", "range(n)")):
+            hints = tuple(h.replace(f"`{short}`", f"`{full}`") for h in hints)
         if name in self.scope.values and isinstance(self.scope.values[name], ast.ParamDecl | ast.Let):
             hints = (f"for the integers below `{name}`, write `range({name})`",)
         label = "not a set of bonds" if bonds else "not a set"
@@ -529,9 +526,10 @@ def _declaration_name(node: Node, scope: Scope) -> tuple[str, Span]:
 _KINDS = {ast.ParamDecl: "parameter", ast.Let: "constant", ast.DataDecl: "data"}
 
 
-def _report_unused(scope: Scope, used: set[str], findings: Findings) -> None:
+def report_unused(scope: Scope, findings: Findings) -> None:
+    """Fields that nothing uses are errors; parameters, constants and data are warnings."""
     for name, s in scope.values.items():
-        if name in used:
+        if name in scope.used:
             continue
         if isinstance(s, ast.FieldDecl):
             findings.error(

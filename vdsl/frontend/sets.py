@@ -27,7 +27,7 @@ class SetTable:
         self.used_bonds: dict[str, ast.Expr] = {}
 
     def resolve(self, e: Elaborator, node: ast.Expr) -> SetOf | None:
-        """The set that an expression names; None when it is not one (reported, or known since the names were checked)."""
+        """The set that an expression names; None when it is not one (reported)."""
         match node:
             case ast.Name(id=name) if name in ("sites", "links", "axes", "planes", "plaquettes"):
                 if name in ("planes", "plaquettes") and self.lattice.n_axes < 2:

@@ -40,7 +40,7 @@ Rule = Callable[[tuple[Kind, ...]], Kind | None]
 
 @dataclass(frozen=True)
 class Function:
-    """A built-in: `most` arguments is None for any number; `rule` gives the result's kind, or None if it does not apply."""
+    """A built-in; `most` is None for any number of arguments, `rule` gives the kind of the result or None."""
 
     name: str
     least: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vdsl.ir.support import Clock, Group, Occupation, Potts, Real, Sphere, Support, event_shape, is_complex
 
 BOOL_LEVEL, INT_LEVEL, REAL_LEVEL, COMPLEX_LEVEL = range(4)
-_LEVELS = ("bool", "int", "real", "complex")
+_LEVELS = ("truth value", "integer", "real number", "complex number")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,7 @@ class Vector:
     level: int = REAL_LEVEL
 
     def __str__(self) -> str:
-        return (
-            f"vector of {self.n} {_LEVELS[self.level]} numbers" if self.level != REAL_LEVEL else f"vector of {self.n}"
-        )
+        return f"{'complex ' if self.level == COMPLEX_LEVEL else ''}vector of {self.n}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ BOOL, INT, REAL, COMPLEX = (Scalar(level) for level in range(4))
 
 
 def kind_of_support(support: Support) -> Kind:
-    """The kind of a field's value in an expression (a potts colour and an occupation are integers, a clock an angle)."""
+    """The kind of a field's value in an expression: a potts colour and an occupation are integers, a clock an angle."""
     match support:
         case Potts() | Occupation():
             return INT
