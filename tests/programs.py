@@ -16,8 +16,8 @@ DIMENSIONS = {
 }  # fmt: skip
 BASIS = {"honeycomb": 2, "kagome": 3, "ladder": 2}
 MOST_SITES = 24
-DISCRETE = ["spin", "potts(2)", "potts(3)", "clock(4)", "clock(5)", "occupation"]
-CONTINUOUS = ["real", "real[2]", "real[3]", "complex", "angle", "sphere(2)", "sphere(3)", "U(1)", "SU(2)", "SU(3)"]
+DISCRETE = ("spin", "potts(2)", "potts(3)", "clock(4)", "clock(5)", "occupation")
+CONTINUOUS = ("real", "real[2]", "real[3]", "complex", "angle", "sphere(2)", "sphere(3)", "U(1)", "SU(2)", "SU(3)")
 NO_NEGATION = {"potts(2)", "potts(3)", "occupation", "SU(3)"}
 UNIT_CELL = """lattice ladder {{
   vectors (1, 0), (1/2, sqrt(3)/2)
@@ -63,9 +63,9 @@ class Scope:
 
 
 @st.composite
-def sources(draw, kinds: list[str] | None = None) -> str:
-    """The text of a valid model."""
-    lattice, world = draw(_lattices(kinds))
+def sources(draw, supports: tuple[str, ...] = (*DISCRETE, *CONTINUOUS)) -> str:
+    """The text of a valid model whose fields have these types."""
+    lattice, world = draw(_lattices(supports))
     lines = [lattice]
     lines += [f"field {name} : {kind}{' on links' if on == 'links' else ''}" for name, kind, on in world.fields]
     lines += ["param a = 0.7", "param b = a - 2 in (-inf, 10]", "let c = a * b + 1", "fn f(u, v) = u * v - a"]
@@ -89,8 +89,8 @@ def sources(draw, kinds: list[str] | None = None) -> str:
 
 
 @st.composite
-def _lattices(draw, kinds: list[str] | None) -> tuple[str, World]:
-    kind = draw(st.sampled_from(kinds or [*DIMENSIONS, "hypercubic", "ladder", "complete"]))
+def _lattices(draw, supports: tuple[str, ...]) -> tuple[str, World]:
+    kind = draw(st.sampled_from([*DIMENSIONS, "hypercubic", "ladder", "complete"]))
     d = draw(st.integers(1, 4)) if kind == "hypercubic" else 2 if kind == "ladder" else DIMENSIONS.get(kind, 0)
     shape: list[int] = []
     for _ in range(d):
@@ -111,7 +111,7 @@ def _lattices(draw, kinds: list[str] | None) -> tuple[str, World]:
     else:
         walls = f"({', '.join(boundary)})" if d > 1 else boundary[0]
         text = f"lattice {kind}({', '.join(map(str, shape))}, boundary = {walls})"
-    able = [k for k in DISCRETE + CONTINUOUS if "antiperiodic" not in boundary or k not in NO_NEGATION]
+    able = [k for k in supports if "antiperiodic" not in boundary or k not in NO_NEGATION]
     count = draw(st.integers(1, 3))
     fields = tuple(
         (f"s{k}", draw(st.sampled_from(able)), draw(st.sampled_from(["sites", "sites", "links"])) if d else "sites")
@@ -244,7 +244,7 @@ def _scalars(draw, world: World, scope: Scope) -> str:
         leaves += ["around"] * 3
     if not (scope.sites or scope.links or scope.plaquettes or scope.integers or scope.axes):
         leaves += ["reduce"] * 12
-    elif not deep and not scope.locals and len(scope.sites) < 3:
+    elif not deep and len(scope.sites) < 2:
         leaves += ["reduce"]
     inner = [] if deep else ["binary"] * 4 + ["call", "if", "let", "fn", "power"]
     what = draw(st.sampled_from(leaves + inner))
@@ -310,7 +310,7 @@ def _reductions(draw, world: World, scope: Scope) -> str:
     binders, inside = [], replace(scope, depth=scope.depth + 1)
     n = scope.depth
     choices = ["sites"] * 3 + ["bonds"] * 3 + ["range"]
-    if world.sites <= 12:
+    if world.sites <= 8:
         choices += ["pairs"]
     if world.axes:
         choices += ["sites axes"] * 2 + ["links", "link", "axes", "range axes"]

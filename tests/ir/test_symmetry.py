@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
 
+from programs import sources
 from vdsl.compile import compile_source
 from vdsl.errors import Source, VfeError
 from vdsl.ir.expr import Binary, Const, Ref
@@ -375,6 +377,19 @@ def test_claims_name_what_they_can_act_on():
             claimed(replace(program, claims=(claim,)))
         assert caught.value.diagnostics[0].code == "wrong-symmetry"
     assert claimed(replace(program, claims=(Claim("z2"),)))[0].fields == ("s",)
+
+
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@given(sources())
+def test_what_is_inferred_holds_in_random_models(text):
+    try:
+        program, _ = compile_source(Source("<random>", text))
+    except VfeError as error:
+        assume({d.code for d in error.diagnostics} != {"empty-set"})
+        raise
+    theta = resolve_parameters(program)
+    for symmetries in (infer(program), infer(program, theta)):
+        assert verify(program, theta, np.random.default_rng(0), trials=2, symmetries=symmetries) == []
 
 
 def test_elements_form_the_group():
