@@ -3,7 +3,8 @@
     module    = Module(statements, comments)
     statement = Model | ParamDecl | Let | Fn | DataDecl | LatticeDecl | UnitCell | Particles | Units | FieldDecl
               | Interaction | Temperature | ObservableDecl | DerivedDecl | SymmetryDecl | ScanDecl | Block
-    expr      = Number | String | Name | Prefix | Postfix | Infix | If | LetIn | CallExpr | Index | TupleExpr | ListExpr | Reduction
+    expr      = Number | String | Name | Prefix | Postfix | Infix | If | LetIn | CallExpr | Index | TupleExpr | ListExpr
+              | Reduction
 
 Spans do not take part in equality, so `parse(format(m)) == m`. Comments are kept beside the tree for the formatter and
 do not take part in equality either.

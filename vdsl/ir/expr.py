@@ -1,6 +1,7 @@
 """Expressions of a checked program.
 
-    expr  = Const | Param | Ref | IndexVar | Read | DataRead | Unary | Binary | Select | Call | Items | Item | Reduce | Expect
+    expr  = Const | Param | Ref | IndexVar | Read | DataRead | Unary | Binary | Select | Call | Items | Item | Reduce
+          | Expect
     place = a site, as a binder's variable moved by a displacement
 
 Everything structural is already resolved: names are bound, functions are inlined, structural (`: int`) parameters and
@@ -68,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Read:
-    """A field's value at a site (`axis` None) or on the link from a site along an axis; `component` picks from its event."""
+    """A field's value at a site (`axis` None) or on the link from a site along an axis; `component`: of its event."""
 
     field: str
     place: Place
@@ -146,8 +147,8 @@ class SetOf:
     """What a binder runs over.
 
     kind: "sites" (1 variable) · "links" (site, axis) · "axes" (1) · "planes" (mu < nu, 2) · "plaquettes" (site, mu, nu)
-    · "bonds" (i, j; `name` of the bond set) · "pairs" (i < j, all pairs of sites) · "range" (1; `bounds` = start, stop, step).
-    "links" and "plaquettes" hold only the ones that exist (open boundaries).
+    · "bonds" (i, j; `name` of the bond set) · "pairs" (i < j, all pairs of sites) · "range" (1; `bounds` = start, stop,
+    step). "links" and "plaquettes" hold only the ones that exist (open boundaries).
     """
 
     kind: str

@@ -77,7 +77,7 @@ class FrozenArray:
 
 @dataclass(frozen=True)
 class Data:
-    """Frozen numbers. `on` is "sites", "links", the name of a bond set, or None for a plain array; rows in set order."""
+    """Frozen numbers. `on` is "sites", "links", the name of a bond set, or None (a plain array); rows in set order."""
 
     name: str
     on: str | None
@@ -120,7 +120,7 @@ class Observable:
 
 @dataclass(frozen=True)
 class Claim:
-    """A symmetry the user claims: kind ("z2", "translation", "permutation", "shift", "rotation", "gauge") and fields."""
+    """A claimed symmetry: kind ("z2", "translation", "permutation", "shift", "rotation", "gauge") and fields."""
 
     kind: str
     fields: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ class Program:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical printed form: what is computed, not how it is reported (titles and docs are left out)."""
+        """SHA-256 of the canonical printed form: what is computed, not how it is reported (no titles, no docs)."""
         content = (
             self.lattice, self.fields, self.terms, self.temperature, self.structure,
             tuple((p.name, p.default, p.range) for p in self.parameters),
