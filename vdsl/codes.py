@@ -17,14 +17,17 @@ class Explanation:
 CODES: dict[str, Explanation] = {
     # Syntax
     "too-large": Explanation(
-        "the file is larger than any model needs to be",
-        "A file may have 1,048,576 characters and 40,000 words and symbols. Numbers belong in a data file, which has "
-        'no such limit: `data J on nn from "couplings.csv"`. The exit code is 4.',
+        "something is larger than any model needs to be",
+        "A file may have 1,048,576 characters and 50,000 words and symbols. A lattice may have 10^8 sites, a graph "
+        "4,000,000 bonds, an expression with its functions written out 100,000 operations, a reduction 10^10 elements, "
+        "a data file 512 MiB. Limits are checked before anything is allocated. Numbers belong in a data file: "
+        '`data J on nn from "couplings.csv"`. The exit code is 4.',
+        "lattice cubic(100000, 100000, 100000)",
     ),
     "too-deep": Explanation(
         "brackets, signs or operations are nested too deeply",
         "At most 100 brackets and signs may be open at once, an expression may be nested 200 deep, and a chain such as "
-        "`a + b + c + …` may have 1000 operations. Name parts with `let` or `fn`, or read numbers from a data file and "
+        "`a + b + c + …` may have 1000 operations; functions written out count too, 120 levels in all. Name parts with `let` or `fn`, or read numbers from a data file and "
         "use `sum`. The exit code is 4.",
     ),
     "bad-encoding": Explanation(
@@ -162,5 +165,304 @@ CODES: dict[str, Explanation] = {
         "logarithm or a division of something that can be zero. Plus infinity is allowed: it forbids a configuration. "
         "The exit code is 3.",
         "interaction e = sum(i in sites: log(s[i]))",
+    ),
+    # Names
+    "unknown-name": Explanation(
+        "a name that nothing declares",
+        "Values are parameters, `let`s, data, fields, observables and the variables of the reductions around them. The "
+        "order of statements does not matter. An observable may also use the name of an interaction for its energy.",
+        "interaction e = -coupling * sum(i in sites: s[i])     # no `param coupling`",
+    ),
+    "unknown-function": Explanation(
+        "a function that is neither built in nor declared with `fn`",
+        "A name followed by a bracket is a call; multiplication is always written `*`. Built-in functions are listed "
+        "in the language reference.",
+        "let a = coss(1)",
+    ),
+    "unknown-set": Explanation(
+        "what stands after `in` or `on` is not a set of this lattice",
+        "Every lattice has `sites` and its bonds by name (`nn`, `nnn`, or those of the unit cell). Lattices with axes "
+        "also have `links`, `axes`, `planes`, `plaquettes` and `shell(k)`. `pairs(sites)` holds every pair of sites "
+        "once, `range(n)` the integers below n.",
+        "sum(<i, j> in nnb: s[i] * s[j])",
+    ),
+    "unknown-lattice": Explanation(
+        "a kind of lattice that is not known",
+        "Built in are chain, square, triangular, honeycomb, kagome, cubic, bcc, fcc, hypercubic, complete and graph. "
+        "Any other is described by its unit cell: `lattice NAME { vectors … site … bond … size = … }`.",
+        "lattice sqare(8, 8)",
+    ),
+    "unknown-type": Explanation(
+        "a field or parameter type that is not known",
+        "Fields are spin, potts(q), clock(q), occupation, real, real[n], complex, angle, sphere(n), U(1), SU(2) or "
+        "SU(3). Parameters are real unless declared `: int`.",
+        "field s : spn",
+    ),
+    "unknown-field": Explanation(
+        "a claim about a field that the model does not have",
+        "A symmetry names the fields that it acts on.",
+        "symmetry z2(t)",
+    ),
+    "unknown-distribution": Explanation(
+        "a distribution that is not known",
+        "Random data are drawn by `normal(mean, sd)`, `uniform(a, b)`, `sign()` (±1), `bernoulli(p)` (0 or 1), "
+        "`integers(a, b)` (b not included) or `choice(a, b, …)`.",
+        "data J on nn ~ gauss(0, 1) seed 1",
+    ),
+    "unknown-option": Explanation(
+        "an option that this statement does not have",
+        "The options are listed with the message. A lattice has `boundary`, data from a file `default` and `array`, "
+        "random data `shape`.",
+        "lattice square(8, 8, bondary = open)",
+    ),
+    "unknown-parameter": Explanation(
+        "a value was given for a parameter that the model does not declare",
+        "`--set NAME=VALUE` and keyword arguments of `load` must name a `param` of the file. The exit code is 2.",
+        "vdsl solve ising.vfe --set j=1     # the parameter is J",
+    ),
+    "unknown-symmetry": Explanation(
+        "a symmetry that is not known",
+        "Claims are `z2(s)`, `translation`, `permutation(s)`, `shift(theta)`, `rotation(S)` and `gauge(U)`.",
+        "symmetry z3(s)",
+    ),
+    "duplicate-name": Explanation(
+        "a name is declared twice, or a variable hides another",
+        "Values, functions, sets and interactions each have names of their own, declared once. A variable of a "
+        "reduction may hide a top-level name, but not another variable.",
+        "sum(i in sites: sum(i in sites: s[i]))",
+    ),
+    "duplicate-statement": Explanation(
+        "a second statement of a kind that a model has once",
+        "A model has one lattice and one temperature, and at most one `model`, `guide` and `train`.",
+    ),
+    "reserved-name": Explanation(
+        "a name that the language has taken",
+        "`pi`, `inf`, `true` and `false` are constants; functions cannot be called like built-in ones, nor bonds like "
+        "built-in sets. The words that begin statements are free: a parameter may be called `model`.",
+        "param pi = 3",
+    ),
+    "cycle": Explanation(
+        "declarations that need each other",
+        "Each value must be computable from others without coming back to itself, and a function cannot call itself. "
+        "The message names the loop.",
+        "let a = b + 1\nlet b = a",
+    ),
+    "unused": Explanation(
+        "a warning: a parameter, constant or data set that nothing uses",
+        "It has no effect on the result. Often a name was misspelt somewhere else.",
+    ),
+    "unused-field": Explanation(
+        "a field that no expression uses",
+        "Such a field would add ln of its volume to ln Z for every site, and is almost always a mistake.",
+    ),
+    "missing-lattice": Explanation(
+        "the model has no lattice", "Add one, for example `lattice square(16, 16)`.", "lattice square(16, 16)"
+    ),
+    "missing-field": Explanation("the model has no field", "Add one, for example `field s : spin`.", "field s : spin"),
+    "missing-interaction": Explanation(
+        "the model has no interaction",
+        "The energy is the sum of the interactions; there must be at least one.",
+        "interaction exchange = -sum(<i, j> in nn: s[i] * s[j])",
+    ),
+    "missing-temperature": Explanation(
+        "the model has no temperature",
+        "It is never assumed. A model written as an action has `temperature 1`.",
+        "temperature 1",
+    ),
+    "not-supported-yet": Explanation(
+        "a part of the language that is reserved",
+        "The syntax is fixed, and models that use it will run unchanged once it is supported.",
+        "particles atom : N in periodic_box(L, L, L)",
+    ),
+    # Parameters and sizes
+    "bad-override": Explanation(
+        "a value given for a parameter is not of its type",
+        "An `: int` parameter takes an integer, without a decimal point; others take a real number. The exit code is 2.",
+        "vdsl solve ising.vfe --set L=2.5",
+    ),
+    "missing-parameter": Explanation(
+        "a parameter without a default was not given a value",
+        "Give it with `--set NAME=VALUE`, as a keyword of `load`, or write a default. The exit code is 2.",
+        "param L : int",
+    ),
+    "out-of-range": Explanation(
+        "a number outside the range where it makes sense",
+        "A parameter's range is enforced wherever a value enters: defaults, `--set`, scans, Python. Without a range a "
+        "parameter must be finite. Sizes are at least 1. The exit code is 2 for a value given from outside.",
+        "param T = -1.0 in (0, inf)",
+    ),
+    "bad-range": Explanation(
+        "a range that holds no number",
+        "A range is `[a, b]`, `(a, b)`, `[a, b)` or `(a, b]` with a below b; its ends are known when compiling.",
+        "param J = 1 in [2, 1]",
+    ),
+    "not-static": Explanation(
+        "a size depends on something that is not known when compiling",
+        "Sizes, ranges, seeds and subscripts are built from numbers and `: int` parameters. Real parameters stay "
+        "variable, so that a sweep never recompiles.",
+        "param L = 4.0\nlattice square(L, L)",
+    ),
+    "not-an-integer": Explanation(
+        "a real number where an integer is needed",
+        "`/` always gives a real number, and so do a decimal point and an exponent. `//` divides integers.",
+        "lattice square(L / 2, L)",
+    ),
+    "wrong-arguments": Explanation(
+        "a call with the wrong number of arguments", "The message says how many were expected.", "cos(1, 2)"
+    ),
+    "bad-boundary": Explanation(
+        "a boundary that is not one of periodic, open, antiperiodic",
+        "One word is for all axes; a tuple has one word per axis.",
+        "lattice square(8, 8, boundary = (periodic, open))",
+    ),
+    "bad-unit-cell": Explanation(
+        "a unit cell that does not fit together",
+        "A unit cell has `vectors` (linearly independent), at least one `site` in fractions of them, `bond`s between "
+        "its sites with a displacement in whole cells, `group`s of bonds, and a `size` with one entry per vector.",
+    ),
+    "bad-graph": Explanation(
+        "a file of edges that is not a simple graph",
+        "Each row gives the numbers of two different sites, counted from 0; each edge appears once, in either "
+        'direction. A header row is allowed. `graph(from "edges.csv", N)` sets the number of sites.',
+    ),
+    "bond-multiplicity": Explanation(
+        "a warning: a torus so small that bonds meet themselves or one another",
+        "Bonds are counted as the torus has them. With L = 2 along a periodic axis the bond to the right and the bond "
+        "from the left join the same two sites, and the pair counts twice; with L = 1 a site is joined to itself. "
+        "Some authors count such pairs once: compare with care, or use `boundary = open`.",
+        "lattice square(2, 8)",
+    ),
+    "antiperiodic-field": Explanation(
+        "an antiperiodic boundary and a field whose values have no negative",
+        "Across an antiperiodic boundary a value x is reached as −x, which a Potts colour, an occupation or an SU(3) "
+        "matrix does not have.",
+        "lattice square(8, 8, boundary = antiperiodic)\nfield s : potts(3)",
+    ),
+    # Data
+    "path-not-allowed": Explanation(
+        "a data file outside the model's directory",
+        "A model reads files beside itself only: no absolute path, no `..`, no link that leads out. So a model from "
+        "someone else is safe to run. `--allow-path`, or `allow_path=True`, lifts this.",
+        'data J on nn from "/etc/passwd"',
+    ),
+    "file-not-found": Explanation(
+        "a file that cannot be read", "Data files are looked up beside the model.", 'data J on nn from "J.csv"'
+    ),
+    "bad-data-file": Explanation(
+        "a data file of another format",
+        "Data come as .csv (commas or blanks, a header row is allowed, UTF-8), .npy, or .npz with one array or the "
+        'name of one: `{ array = "J" }`. Files that hold Python objects are never opened.',
+    ),
+    "data-size": Explanation(
+        "a data file that does not have one value per element of its set",
+        "The message gives both sizes. For values that are zero wherever there is no row, add `{ default = 0 }`.",
+    ),
+    "data-row": Explanation(
+        "a row of a data file that does not fit",
+        "Rows are `i, value` for sites, `i, j, value` for bonds (either direction), `i, axis, value` for links, with "
+        "sites numbered from 0, the last axis fastest; each element appears once.",
+    ),
+    "data-value": Explanation("a number in a data file is NaN or infinite", "Every number must be finite."),
+    "missing-seed": Explanation(
+        "random data without a seed",
+        "Random numbers are drawn from a seed, so that a model is the same everywhere and for ever.",
+        "data J on nn ~ normal(0, 1) seed 1",
+    ),
+    # Kinds
+    "kind-mismatch": Explanation(
+        "a value of the wrong kind",
+        "Values are truth values, integers, real and complex numbers, vectors, matrices, sites, axes, links and "
+        "plaquettes. Nothing is converted in silence, except integers to real and real to complex numbers.",
+        "s[x + y]     # a site plus a site",
+    ),
+    "shape-mismatch": Explanation(
+        "vectors or matrices whose shapes do not go together",
+        "Nothing is broadcast. A number times a vector is fine, a vector plus a number is not; `dot(a, b)` is the scalar "
+        "product. The message gives both shapes.",
+        "S[i] * S[j]     # write dot(S[i], S[j])",
+    ),
+    "bad-index": Explanation(
+        "brackets that do not say which value",
+        "A field on sites takes a site, one on links a site and an axis; then, for vectors and matrices, integers. "
+        "Data take what their set needs: a site, a link, the two ends of a bond, or plain integers.",
+        "J[i]     # write J[i, j]",
+    ),
+    "index-out-of-range": Explanation(
+        "a subscript that never exists", "Everything is numbered from 0.", "S[i, 3]     # of a vector of 3"
+    ),
+    "wrong-bonds": Explanation(
+        "data of one set of bonds, read at the bonds of another",
+        "The set of the reduction must be part of the set that the data live on.",
+        "data J on nn ~ normal(0, 1) seed 1\ninteraction e = sum(<i, j> in nnn: J[i, j])",
+    ),
+    "not-a-real-number": Explanation(
+        "an interaction, observable or temperature that is not one real number",
+        "Reduce over the lattice with `sum` or `mean`, take `re(…)` of a complex number, `dot` or `norm` of vectors.",
+        "interaction w = sum(p in plaquettes: tr(loop(U, p)))     # write re(tr(…))",
+    ),
+    "wrong-place": Explanation(
+        "something that cannot be used in this kind of statement",
+        "Constants and the temperature cannot depend on fields; interactions cannot use observables; derived "
+        "quantities use averages only.",
+        "let m = mean(i in sites: s[i])     # write observable m = …",
+    ),
+    "expect-outside": Explanation(
+        "a thermal average where none can be taken",
+        "`expect(…)` stands in `derived` statements, not inside another `expect`. Observables are averaged anyway.",
+    ),
+    "bad-binder": Explanation(
+        "the number of variables does not fit the set",
+        "`i in sites`, `mu in axes`, `<mu, nu> in planes`, `<i, j> in nn`, `p in plaquettes` or `<x, mu, nu> in "
+        "plaquettes`, `l in links` or `<x, mu> in links`, `k in range(n)`.",
+        "sum(i in nn: s[i])",
+    ),
+    "bad-set": Explanation(
+        "a set that cannot be used here",
+        "Fields live on `sites` or `links`; data on sites, links or bonds; pairs are taken of `sites`.",
+        "field t : spin on nn",
+    ),
+    "empty-set": Explanation(
+        "the mean, maximum or minimum over nothing", "Only `sum` (0) and `prod` (1) of nothing exist."
+    ),
+    "division-by-zero": Explanation("a division by zero, known when compiling", "The caret shows the division."),
+    "domain": Explanation(
+        "a function outside its domain, known when compiling",
+        "Real functions of real numbers stay real: the square root or logarithm of a negative number is an error.",
+        "let a = sqrt(-1)",
+    ),
+    "overflow": Explanation(
+        "a number larger than a double can hold",
+        "Integers are exact up to 2^63 and become doubles beyond; doubles end at 1.8e308.",
+        "let a = 9^9^9",
+    ),
+    "bad-temperature": Explanation(
+        "a temperature that is not positive and finite", "It is in energy units: k_B = 1.", "temperature 0"
+    ),
+    "exact-comparison": Explanation(
+        "a warning: a continuous field tested for equality",
+        "The probability that it equals anything exactly is zero, so the test never holds. Compare with a tolerance.",
+        "delta(phi[i], 0)",
+    ),
+    "unbounded-energy": Explanation(
+        "a warning: the energy falls without end in a real field",
+        "In the uniform configuration the energy is a polynomial whose highest power has a negative coefficient or an "
+        "odd degree, so that ln Z is infinite. Only certain cases are reported.",
+        "interaction v = -sum(x in sites: phi[x]^4)",
+    ),
+    # Claims, sweeps and settings
+    "wrong-symmetry": Explanation(
+        "a symmetry that does not act on such a field",
+        "z2 changes the sign of a field, permutation mixes Potts colours, shift moves angles, rotation turns vectors, "
+        "gauge acts on angles and group elements on links.",
+        "field s : spin\nsymmetry permutation(s)",
+    ),
+    "bad-scan": Explanation(
+        "a sweep that is not a list of numbers",
+        "`scan T = linspace(first, last, how many)`, `range(start, stop, step)` of integers, or `[…]`.",
+        "scan T = linspace(1, 3)",
+    ),
+    "bad-option": Explanation(
+        "the value of an option is of the wrong kind",
+        "Options of `guide` and `train` are numbers, truth values (`true`, `false`) or strings, known when compiling.",
     ),
 }

@@ -43,14 +43,16 @@ def loads(
 
 
 def read_source(path: str | Path) -> Source:
-    """The text of a file. Raises VfeError (`cannot-read`, exit code 2), or as `decode` does."""
+    """The text of a file. Raises VfeError (`file-not-found`, exit code 2), or as `decode` does."""
+    from vdsl.frontend.lexer import MAX_CHARACTERS
     from vdsl.frontend.parse import decode
 
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            data = stream.read(4 * MAX_CHARACTERS + 1)  # one byte more than `decode` takes, so that it can refuse
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise VfeError(Diagnostic("cannot-read", f"cannot read `{path}`: {reason}"), exit_code=2) from None
+        raise VfeError(Diagnostic("file-not-found", f"cannot read `{path}`: {reason}"), exit_code=2) from None
     return decode(data, str(path))
 
 
