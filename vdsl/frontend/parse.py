@@ -80,7 +80,7 @@ def _statement(tokens: list[Token]) -> Any:
 
 
 def _accepted(tokens: list[Token]) -> frozenset[str]:
-    """The token types that may follow. Reads again, building nothing: the parser that failed has folded back already."""
+    """The token types that may follow. Reads again, building nothing: the parser that failed has folded back."""
     parser, terminals = _parser()
     state = parser.parse_interactive()
     state.parser_state.parse_conf = copy(state.parser_state.parse_conf)
