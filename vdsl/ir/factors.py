@@ -176,7 +176,7 @@ class _Collector:
         self.entries += tables.size
         for columns, kept_rows, part in _decompose(tables):
             if columns:
-                self.found[term, part.shape[1:]].append((scopes[np.ix_(kept_rows, columns)], part))
+                self.found[term, part.shape[1:]].append((scopes[kept_rows][:, columns], part))
             else:
                 self.constant += float(part.sum())
 
@@ -272,7 +272,7 @@ def _number(context: Context, node: Expr) -> float:
 
 def _column(context: Context, node: Expr, elements: Elements) -> np.ndarray:
     value = evaluate(context, node, elements)
-    if isinstance(value, tuple) or np.iscomplexobj(value):
+    if isinstance(value, tuple) or np.iscomplexobj(np.asarray(value)):
         raise NotLocal
     return np.broadcast_to(np.asarray(value, float), (elements.count,))
 
@@ -374,6 +374,9 @@ def _add_tables(
 ) -> None:
     """Tabulates a body over the states of what it reads, for all elements whose reads coincide in the same way."""
     reads = collect_reads(context, node, elements)
+    if not reads:  # all of them stand in reductions over empty sets
+        out.constant += float(coefficient @ _column(context, node, elements))
+        return
     variables = np.stack([np.broadcast_to(v, (elements.count,)) for _, _, v, _ in reads], 1)
     signs = np.stack([np.broadcast_to(s, (elements.count,)) for _, _, _, s in reads], 1)
     ranks, pattern = _ranks(variables)
@@ -392,10 +395,10 @@ def _add_tables(
             by_state = plain[None] if (sign == 1).all() else np.where(sign[:, None] == 1, plain, crossed)
             values[key] = by_state.reshape(len(by_state), *(shape[a] if a == axis else 1 for a in range(k)))
         table = evaluate(context, node, elements.take(rows), Scope(k, values))
-        if isinstance(table, tuple) or np.iscomplexobj(table):
+        if isinstance(table, tuple) or np.iscomplexobj(np.asarray(table)):
             raise NotLocal
         scaled = coefficient[rows].reshape(-1, *(1,) * k) * np.asarray(table, float)
-        made.append((variables[np.ix_(rows, first_read)], np.broadcast_to(scaled, (len(rows), *shape))))
+        made.append((variables[rows][:, first_read], np.broadcast_to(scaled, (len(rows), *shape))))
     for scopes, tables in made:
         out.add(term, scopes, tables)
 
@@ -410,7 +413,8 @@ def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.put_along_axis(ranks, order, steps, 1)
     code = np.zeros(len(ranks), int)
     for column in ranks.T:
-        code = np.unique(code * (ranks.shape[1] + 1) + column, return_inverse=True)[1].reshape(-1)
+        mixed = np.asarray(code * (ranks.shape[1] + 1) + column)
+        code = np.unique(mixed, return_inverse=True)[1].reshape(-1)
     return ranks, code
 
 
