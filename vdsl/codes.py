@@ -27,7 +27,7 @@ CODES: dict[str, Explanation] = {
     "too-deep": Explanation(
         "brackets, signs or operations are nested too deeply",
         "At most 100 brackets and signs may be open at once, an expression may be nested 200 deep, and a chain such as "
-        "`a + b + c + …` may have 1000 operations; functions written out count too, 120 levels in all. Name parts with `let` or `fn`, or read numbers from a data file and "
+        "`a + b + c + …` may have 1000 operations; with its functions written out, 120. Name parts with `let` or `fn`, or read numbers from a data file and "
         "use `sum`. The exit code is 4.",
     ),
     "bad-encoding": Explanation(
@@ -464,5 +464,24 @@ CODES: dict[str, Explanation] = {
     "bad-option": Explanation(
         "the value of an option is of the wrong kind",
         "Options of `guide` and `train` are numbers, truth values (`true`, `false`) or strings, known when compiling.",
+    ),
+    "symmetry-violated": Explanation(
+        "a claimed symmetry changes the energy",
+        "Every `symmetry` claim is tried on random configurations before anything relies on it: each interaction must "
+        "have the same energy before and after a random element of the group. The message names the first interaction "
+        "that does not, and the two energies. A translation is claimed along every axis, so an open or antiperiodic "
+        "boundary violates it. The claim is tried at the parameters of the run: a field of exactly 0 breaks nothing.",
+        "interaction zeeman = -0.1 * sum(i in sites: s[i])\nsymmetry z2(s)",
+    ),
+    "bad-temperature": Explanation(
+        "the temperature is not a positive, finite number",
+        "The Boltzmann weight exp(-H/T) needs T > 0. The parameters of this run give another value. A range such as "
+        "`param T = 1.0 in (0, inf)` refuses it where it enters. The exit code is 3.",
+    ),
+    "no-bond": Explanation(
+        "data on bonds are read at two sites that no bond of the set joins",
+        "`J[i, j]` looks up the bond that joins i and j, in either direction. Read it at the ends of a bond of its own "
+        "set, `<i, j> in nn`, or restrict the reduction with `where`.",
+        "data J on nn ~ normal(0, 1) seed 1\ninteraction e = sum(<i, j> in nnn: J[i, j] * s[i] * s[j])",
     ),
 }
