@@ -116,18 +116,21 @@ class Run:
 def write_start(directory: Path, model: Model, settings: SolveSettings, given: dict[str, Any]) -> None:
     """Writes what a run starts with: the source, the canonical program, and last the manifest that makes it a run.
 
-    `given` is what only the caller knows: `source` (name and text), `overrides`, `base` (where data files are).
+    `given` is what only the caller knows: `source` (name and text), `overrides`, `allow_path`, `base` (where data files
+    are) and `files` (their content, by the name the source uses).
     """
     program = model.program
     source = given.get("source", {})
     if "text" in source:
         write.write_text(directory / write.MODEL, source["text"])
+    for name, content in given.get("files", {}).items():
+        write.write_bytes(directory / write.DATA / name, content)
     write.write_text(directory / write.PROGRAM, f"fingerprint {program.fingerprint}\n\n{canonical(program)}\n")
     manifest = {
         "schema": write.MANIFEST_SCHEMA,
         "model": program.name,
         "fingerprint": program.fingerprint,
-        "source": source.get("name"),
+        "source": {"name": source.get("name")},
         "base": given.get("base"),
         "overrides": given.get("overrides", {}),
         "allow_path": given.get("allow_path", False),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from vdsl import exact
+from vdsl.errors import VfeError
 from vdsl.estimate.chain import independence_chain
 from vdsl.estimate.importance import Draw
+from vdsl.estimate.modes import ModeCheck, check_modes
 from vdsl.estimate.thermo import evaluate_samples, thermodynamics
 from vdsl.guides import registry
 from vdsl.guides.guide import Guide, GuideChoice
 from vdsl.inference import checkpoint, train
+from vdsl.ir import interpret
 from vdsl.ir.factors import factorise
 from vdsl.report import result as results
 from vdsl.report import write
@@ -36,9 +41,18 @@ if TYPE_CHECKING:
     from vdsl.model import Model
 
 SAMPLES = 16384
+_EXACT_SECONDS, _EXACT_BYTES = 10.0, 2**30  # what a comparison may cost
 TIME_LIMIT = 60.0
 _SAVE_EVERY = 2.0  # seconds between checkpoints: what a sudden stop can lose
-_FRESH = 0x5A  # folded into the seed: fresh samples share no random numbers with training
+_FRESH, _CHAIN = 0x5A, 0x5B  # folded into the seed: fresh samples share no random numbers with training
+
+
+Guard = Callable[[], AbstractContextManager[Callable[[], bool]]]
+
+
+def never_stop() -> AbstractContextManager[Callable[[], bool]]:
+    """A guard for callers that leave Ctrl-C to Python."""
+    return nullcontext(lambda: False)
 
 
 class Interrupted(Exception):
@@ -81,30 +95,38 @@ def execute(
     settings: SolveSettings,
     directory: Path | None = None,
     *,
-    manifest: dict[str, Any] | None = None,
+    given: dict[str, Any] | None = None,
     progress: Progress | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    exact: bool = True,
+    guard: Guard = never_stop,
+    compare: bool = True,
 ) -> Run:
     """Solves a model, or continues in `directory` where a checkpoint lies there (whose lock the caller holds).
 
-    `manifest` is what the caller adds to the manifest (source, overrides); `stop` is asked between chunks of training.
-    Raises Interrupted when `stop` says so.
+    `given` is what only the caller knows about the model, see `write_start`. `guard` is entered around training and
+    gives a function that is asked between chunks whether to stop. Raises Interrupted when it says so.
     """
     progress = progress or Progress(sys.stderr, quiet=True)
     started = time.monotonic()
     program = model.program
     progress.stage("choosing a guide")
-    theta = {name: float(value) for name, value in model.parameters().items()}
-    choice = registry.choose(program, factorise(program, theta), settings.guide)
+    theta = interpret.resolve_parameters(program, {})  # in double precision, as the result reports them
+    graph = factorise(program, theta)
+    choice = registry.choose(program, graph, settings.guide)
     guide = registry.build(choice, program, theta)
     if directory is not None and not (directory / write.CHECKPOINT).exists():
-        write_start(directory, model, settings, manifest or {})
-    trained = _train(guide, settings, directory, program.fingerprint, progress, stop, started)
+        write_start(directory, model, settings, given or {})
+    trained = _train(guide, settings, directory, program.fingerprint, progress, guard, started)
     progress.stage("drawing fresh samples")
     draw = fresh_draw(model, guide, trained.params, theta, settings.seed, settings.samples or SAMPLES)
-    progress.stage("checking the estimate")
-    run = _evaluate(model, choice, guide, trained, draw, settings, directory, exact)
+    progress.stage("checking them against an independent Markov chain")
+    key = jax.random.fold_in(jax.random.key(settings.seed), _CHAIN)
+    density = jax.jit(lambda guide, params, x: guide.log_prob(params, x))
+    modes = check_modes(draw, graph, model, lambda x: density(guide, trained.params, x), key)
+    progress.stage("comparing with exact values")
+    known, why = _known(program, theta) if compare else ({}, "")
+    run = _evaluate(model, choice, guide, trained, draw, modes, known, settings, directory)
+    if why:
+        run.diagnostics["exact"] = why
     if directory is not None:
         write_end(directory, run)
     progress.clear()
@@ -131,7 +153,7 @@ def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float],
     x = {name: np.concatenate([part[0][name] for part in parts])[:n] for name in parts[0][0]}
     log_q = np.concatenate([part[1] for part in parts])[:n].astype(np.float64)
     energy, observables = evaluate_samples(model, x, theta)
-    return Draw(x, log_q, energy, float(model.temperature(theta)), theta, observables)
+    return Draw(x, log_q, energy, interpret.temperature(model.program, theta), theta, observables)
 
 
 def _train(
@@ -140,7 +162,7 @@ def _train(
     directory: Path | None,
     fingerprint: str,
     progress: Progress,
-    stop: Callable[[], bool],
+    guard: Guard,
     started: float,
 ) -> Trained:
     """Trains to the end of the plan, saving on the way; continues from the directory's checkpoint if there is one."""
@@ -166,13 +188,13 @@ def _train(
             metadata = {"plan": asdict(plan), "history": log.columns, "seconds": seconds}
             checkpoint.save(path, state, fingerprint, results.strict(metadata))
 
-    def on_chunk(state: train.TrainState, chunk: train.ChunkLog) -> bool:
+    def on_chunk(state: train.TrainState, chunk: train.ChunkLog, asked: Callable[[], bool]) -> bool:
         nonlocal stopped, last_saved
         log.add(chunk)
-        done = chunk.step >= plan.steps
+        done = train.finished(plan, state)
         left = (plan.steps - chunk.step) / max(chunk.steps_per_second, 1e-9)
         progress.step(chunk.step, plan.steps, chunk.free_energy, chunk.ess, chunk.steps_per_second, left)
-        stopped = not done and stop()
+        stopped = not done and asked()
         if done or stopped or time.monotonic() - last_saved > _SAVE_EVERY:
             save(state)
             last_saved = time.monotonic()
@@ -181,7 +203,8 @@ def _train(
     if saved is None:
         save(state)
     if guide.trainable():
-        state = train.train(guide, plan, state, on_chunk)
+        with guard() as asked:
+            state = train.train(guide, plan, state, lambda s, c: on_chunk(s, c, asked))
     if stopped:
         raise Interrupted(log.last_step, plan.steps, directory)
     steps = log.last_step if guide.trainable() else 0
@@ -191,7 +214,7 @@ def _train(
 class _Log:
     """The training history, column by column, as a checkpoint's metadata holds it."""
 
-    COLUMNS = ("step", "free_energy", "ess", "variance", "steps_per_second")
+    COLUMNS = ("step", "free_energy", "ess", "variance", "steps_per_second", "scale")
 
     def __init__(self, columns: dict[str, list[float]] | None = None):
         self.columns = {name: list((columns or {}).get(name, [])) for name in self.COLUMNS}
@@ -224,16 +247,16 @@ def _evaluate(
     guide: Guide,
     trained: Trained,
     draw: Draw,
+    modes: ModeCheck,
+    known: dict[str, Any],
     settings: SolveSettings,
     directory: Path | None,
-    exact: bool,
 ) -> Run:
-    """Everything after the fresh samples: estimates, the chain, the mode check, exact values, the result."""
+    """The estimates of a draw, and everything known about their quality, as a run."""
     program = model.program
     found = thermodynamics(draw, model)
     chain = independence_chain(draw, settings.seed)
-    warnings = found.quality.warnings
-    known: dict[str, Any] = {}
+    warnings = found.quality.warnings + modes.warnings
     result = header(program, draw.theta, draw.temperature)
     result["guide"] = {"name": choice.name, "parameters": guide.n_parameters()}
     result |= {name: getattr(found, name).to_json() for name in results.AVERAGES}
@@ -260,6 +283,18 @@ def _evaluate(
         "variational_energy": found.variational_energy.to_json(),
         "variational_entropy": found.variational_entropy.to_json(),
         "importance_free_energy": found.importance_free_energy.to_json(),
+        "modes": {
+            "method": modes.method,
+            "forward_ess": modes.forward_ess,
+            "ln_z_forward": modes.ln_z_forward.to_json(),
+            "ln_z_bridge": modes.ln_z_bridge.to_json(),
+            "energy": modes.energy.to_json(),
+            "autocorrelation": modes.autocorrelation,
+            "r_hat": modes.r_hat,
+            "acceptance": modes.acceptance,
+            "exchange": modes.exchange,
+        },
+        "warnings": [{"code": w.code, "message": w.message, "notes": w.notes, "hints": w.hints} for w in warnings],
     }
     return Run(
         model=model,
@@ -275,6 +310,17 @@ def _evaluate(
         warnings=warnings,
         directory=directory,
     )
+
+
+def _known(program: Program, theta: dict[str, float]) -> tuple[dict[str, Any], str]:
+    """Exact numbers to stand beside the estimates, or why there are none: only what costs little is worked out."""
+    cost = exact.cost(program, theta)
+    if not cost.feasible or cost.seconds_estimate > _EXACT_SECONDS or cost.bytes > _EXACT_BYTES:
+        return {}, f"{cost.method} would take {cost.seconds_estimate:.1e} s and {cost.bytes:.1e} bytes"
+    try:
+        return exact.solve(program, theta).beside(), ""
+    except VfeError as error:  # an estimate does not fail because there is nothing to compare it with
+        return {}, error.diagnostics[0].message
 
 
 def header(program: Program, theta: Mapping[str, float], temperature: float) -> dict[str, Any]:

@@ -121,5 +121,5 @@ def test_a_verdict_is_given_for_every_ess_and_withdrawn_by_missing_modes():
     words = [verdict(ess) for ess in (1.0, 0.9, 0.6, 0.2, 0.03, 1e-4)]
     assert len(set(words)) == 6
     assert words[0] == "excellent: the guide is nearly exact"
-    assert verdict(0.99, ["missing-modes: two chains disagree"]).startswith("not to be trusted")
+    assert verdict(0.99, ["modes-missing: two chains disagree"]).startswith("not to be trusted")
     assert verdict(math.nan) == "unknown"

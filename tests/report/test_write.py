@@ -13,7 +13,7 @@ import pytest
 
 from vdsl.errors import VfeError
 from vdsl.report import write
-from vdsl.report.result import exact_averages, read_result, strict, to_json
+from vdsl.report.result import read_result, strict, to_json
 
 
 def _code(error) -> tuple[str, int]:
@@ -111,14 +111,6 @@ def test_json_is_strict():
 def test_floats_survive_json_bit_by_bit():
     values = [0.1, 2.269185314213022, 5e-324, -1.7976931348623157e308, 1 / 3]
     assert json.loads(to_json({"v": values}))["v"] == values
-
-
-def test_exact_averages_obey_thermodynamics():
-    found = exact_averages(2.0, ln_z=3.0, energy=-4.0, heat_capacity=1.0, observables={"m": 0.5}, derived={})
-    value = {name: entry["value"] for name, entry in found.items() if "value" in entry}
-    assert value["free_energy"] == pytest.approx(value["energy"] - 2.0 * value["entropy"])
-    assert value == {"free_energy": -6.0, "ln_z": 3.0, "energy": -4.0, "entropy": 1.0, "heat_capacity": 1.0}
-    assert found["observables"]["m"] == {"value": 0.5, "error": 0.0, "method": "exact"}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', "not json"])

@@ -11,6 +11,7 @@ from vdsl.files import explain_os_error
 from vdsl.frontend.lexer import MAX_CHARACTERS, decode
 
 STDIN = "-"
+_MOST_COPIED = 2**26  # bytes of data files kept with a run
 _MOST = 4 * MAX_CHARACTERS + 1  # one byte more than `decode` accepts, so that it can refuse what is larger
 
 
@@ -35,6 +36,25 @@ def read_source(file: str) -> tuple[Source, Path]:
     """A model file and the directory its data files are relative to."""
     name, base = ("<stdin>", Path.cwd()) if file == STDIN else (file, Path(file).resolve().parent)
     return decode(read_bytes(file), name), base
+
+
+def data_files(source: Source, base: Path) -> dict[str, bytes]:
+    """The data files a model reads from beside it, by the names it uses: what a run needs to stand on its own.
+
+    Files elsewhere (absolute, or above the model) and files too large to copy are left where they are.
+    """
+    from vdsl.frontend import ast
+    from vdsl.frontend.parse import parse
+
+    names = []
+    for statement in parse(source).statements:
+        match statement:
+            case ast.DataDecl(origin=ast.FromFile(path=ast.String(name))) | ast.LatticeDecl(file=ast.String(name)):
+                names.append(name)
+    local = [n for n in names if not Path(n).is_absolute() and ".." not in Path(n).parts and (base / n).is_file()]
+    if len(local) < len(names) or sum((base / n).stat().st_size for n in local) > _MOST_COPIED:
+        return {}
+    return {n: (base / n).read_bytes() for n in local}
 
 
 def _no_such_file(file: str) -> VfeError:

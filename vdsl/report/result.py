@@ -21,32 +21,6 @@ AVERAGES = ("free_energy", "ln_z", "energy", "entropy", "heat_capacity")
 _PACKAGES = ("vdsl", "jax", "jaxlib", "numpy", "distrax", "optax", "equinox")
 
 
-def average(value: float, error: float, method: str, bound: str | None = None) -> dict[str, Any]:
-    """One number of a result, with its error and its method."""
-    entry = {"value": float(value), "error": float(error), "method": method}
-    return entry | ({"bound": bound} if bound else {})
-
-
-def exact_averages(
-    temperature: float,
-    ln_z: float,
-    energy: float | None,
-    heat_capacity: float | None,
-    observables: Mapping[str, float],
-    derived: Mapping[str, float],
-) -> dict[str, Any]:
-    """The averages of an exact solution, with error 0: F = −T ln Z and S = E/T + ln Z."""
-    numbers = {"free_energy": -temperature * ln_z, "ln_z": ln_z}
-    if energy is not None:
-        numbers |= {"energy": energy, "entropy": energy / temperature + ln_z}
-    if heat_capacity is not None:
-        numbers["heat_capacity"] = heat_capacity
-    return {name: average(value, 0.0, "exact") for name, value in numbers.items()} | {
-        "observables": {name: average(value, 0.0, "exact") for name, value in observables.items()},
-        "derived": {name: average(value, 0.0, "exact") for name, value in derived.items()},
-    }
-
-
 def header(name: str, fingerprint: str, sites: int, temperature: float, params: Mapping[str, float]) -> dict[str, Any]:
     """What every result starts with."""
     return {

@@ -23,7 +23,7 @@ _VERDICTS = (
     (0.00, "unusable: the guide has not found the model's distribution"),
 )
 # Warnings that say the samples themselves cannot tell how good the guide is.
-BLINDING = ("missing-modes", "heavy-tails")
+BLINDING = ("modes-missing", "chain-disagrees", "heavy-tails")
 
 
 def verdict(ess: float | None, warnings: Sequence[str] = ()) -> str:
@@ -36,16 +36,23 @@ def verdict(ess: float | None, warnings: Sequence[str] = ()) -> str:
 
 
 def summary(
-    result: Mapping[str, Any], title: str = "", saved: Path | None = None, seconds: float | None = None
+    result: Mapping[str, Any],
+    title: str = "",
+    saved: Path | None = None,
+    seconds: float | None = None,
+    more: Sequence[tuple[str, str, str]] = (),
 ) -> Sheet:
-    """The sheet of `vdsl solve` and `vdsl exact`. `saved` is where the run is; `seconds` what all of it took."""
+    """The sheet of `vdsl solve` and `vdsl exact`.
+
+    `saved` is where the run is; `seconds` what all of it took; `more` what else there is to say, as in `Notes`.
+    """
     blocks: list[Heading | Table | Notes] = [
         Heading(f"{result['model']}{': ' + title if title else ''}", _detail(result)),
         _thermodynamics(result),
     ]
     if result.get("observables") or result.get("derived"):
         blocks.append(_averages(result))
-    notes = _quality(result)
+    notes = [*_quality(result), *more]
     if seconds is not None:
         notes.append(("time", duration(seconds), ""))
     if saved is not None:

@@ -4,6 +4,7 @@ model.vfe        the source as it was given          manifest.json    settings, 
 program.txt      the canonical model and its print   checkpoint.npz   everything the next training step reads
 result.json      the result                          diagnostics.json the checks behind its warnings
 samples.npz      samples, log_q, energy              history.npz      the training history
+    data/            the data files the source reads
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +23,12 @@ import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
 from vdsl.files import explained, remove_leftovers, replace_file
-from vdsl.report.result import strict
+from vdsl.report.result import read_result, strict
 
 MANIFEST_SCHEMA = 1
 MODEL, MANIFEST, PROGRAM, CHECKPOINT = "model.vfe", "manifest.json", "program.txt", "checkpoint.npz"
-RESULT, DIAGNOSTICS, SAMPLES, HISTORY, LOCK = "result.json", "diagnostics.json", "samples.npz", "history.npz", ".lock"
+RESULT, DIAGNOSTICS, SAMPLES, HISTORY = "result.json", "diagnostics.json", "samples.npz", "history.npz"
+DATA, SCAN, LOCK = "data", "scan.json", ".lock"
 # Removed in this order when a run is overwritten: an old result or checkpoint never stands beside a new model.
 FILES = (RESULT, DIAGNOSTICS, SAMPLES, HISTORY, CHECKPOINT, MANIFEST, PROGRAM, MODEL)
 
@@ -48,6 +51,8 @@ def claim(out: Path | None, name: str, force: bool = False) -> Path:
             with locked(out):
                 for file in FILES:
                     (out / file).unlink(missing_ok=True)
+                if (out / DATA).is_dir():
+                    shutil.rmtree(out / DATA)
         probe = out / ".probe.tmp"
         probe.write_bytes(b"")
         probe.unlink()
@@ -85,6 +90,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     replace_file(path, (text + "\n").encode())
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, and the directories it needs below the run."""
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, bytes unchanged."""
     replace_file(path, text.encode("utf-8", "surrogateescape"))
@@ -120,6 +132,24 @@ def read_source(directory: Path) -> str:
             return file.read()
     except (OSError, ValueError) as error:
         raise _not_a_run(directory, f"its {MODEL} cannot be read ({type(error).__name__})") from None
+
+
+def read_scan(directory: Path) -> tuple[str, list[float], list[dict[str, Any]]]:
+    """The parameter of a scan, and values and results of the points that have ended. Raises VfeError `not-a-run`."""
+    scan = read_scan_plan(directory)
+    done = [(v, p) for v, p in zip(scan["values"], scan["points"], strict=True) if (directory / p / RESULT).exists()]
+    return scan["name"], [v for v, _ in done], [read_result(directory / p / RESULT) for _, p in done]
+
+
+def read_scan_plan(directory: Path) -> dict[str, Any]:
+    """What a scan was asked for: `name`, `values`, `points` (directories), and how. Raises VfeError `not-a-run`."""
+    try:
+        scan = json.loads((directory / SCAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _not_a_run(directory, f"its {SCAN} cannot be read ({type(error).__name__})") from None
+    if not isinstance(scan, dict) or not {"name", "values", "points"} <= scan.keys():
+        raise _not_a_run(directory, f"its {SCAN} is incomplete")
+    return scan
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
