@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,10 @@ def elimination_cost(
             live += messages[v]
         kept += entries[v] if keep_tables else 0.0
     total = float(entries.sum())
-    seconds = total * _SECONDS_PER_ENTRY * (1 + 0.6 * sources) + graph.n * _SECONDS_PER_VARIABLE
+    seconds = total * _SECONDS_PER_ENTRY * (1 + 0.6 * sources) + graph.n * (1 + sources) * _SECONDS_PER_VARIABLE
     size = 8 * float(max(peak, kept))
+    if not symbolic.complete:
+        return Cost(math.inf, math.inf, math.inf, False, "variable elimination")
     return Cost(total, size, seconds, bool(size <= MAX_BYTES and seconds <= MAX_SECONDS), "variable elimination")
 
 
@@ -67,7 +70,7 @@ def afford(cost: Cost) -> None:
         Diagnostic(
             "too-expensive",
             f"an exact answer by {cost.method} would need {cost.in_words()}",
-            notes=(f"{cost.table_entries:.2g} table entries; {limits}",),
+            notes=(f"{cost.table_entries:.2g} table entries; {limits}" if cost.bytes < math.inf else limits,),
             hints=("make the lattice smaller or open along one axis, or use `vdsl solve`",),
         ),
         exit_code=4,
@@ -79,6 +82,8 @@ def _bytes(size: float) -> str:
         if size < 1024:
             return f"{size:.3g} {unit}"
         size /= 1024
+    if size == math.inf:
+        return "an astronomical amount"
     return f"{size:.3g} PiB" if size < 1e6 else f"{size * 2.0**50:.0e} B"
 
 

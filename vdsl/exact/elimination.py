@@ -95,8 +95,9 @@ def moments(
             inherited = bucket.covariances.get((a, b))
             mean_a, mean_b = bucket.means[a], bucket.means[b]
             parts = [] if inherited is None else [(p * inherited).sum(-1)]
-            if mean_a is not None and mean_b is not None:
-                spread_a, spread_b = mean_a - sent_means[a][..., None], mean_b - sent_means[b][..., None]
+            sent_a, sent_b = sent_means[a], sent_means[b]
+            if mean_a is not None and mean_b is not None and sent_a is not None and sent_b is not None:
+                spread_a, spread_b = mean_a - sent_a[..., None], mean_b - sent_b[..., None]
                 parts.append((p * spread_a * spread_b).sum(-1))
             if parts:
                 sent_pairs[a, b] = sum(parts[1:], start=parts[0])

@@ -274,12 +274,13 @@ def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbol
         first = first or m
         place = {number: k + 1 for k, (number, _) in enumerate(sums)}
 
+        def mean(i: int, m: Moments = m, place: dict[int, int] = place) -> float:
+            return float(m.means[place[i]])
+
         def covariance(i: int, j: int, m: Moments = m, place: dict[int, int] = place) -> float:
             return m.covariances[place[i], place[j]]
 
-        for e, p in group:
-            value = targets.average(p, lambda i, m=m, place=place: float(m.means[place[i]]), covariance)
-            averages[e] = ExactValue(value)
+        averages |= {e: ExactValue(targets.average(p, mean, covariance)) for e, p in group}
     m = first or moments(graph, t, [LocalSum(graph.constant, graph.groups)], [(0, 0)], symbolic)
     rest = [e for e in targets.exprs if e not in averages]
     thermodynamics = Thermodynamics(m.ln_z, float(m.means[0]), m.covariances[0, 0])

@@ -18,6 +18,7 @@ import numpy as np
 from vdsl.ir.factors import FactorGraph
 
 Adjacency = list[set[int]]
+GIVE_UP = 150.0
 HOPELESS = 45.0  # log2 of table entries that no better order brings within reach
 
 
@@ -26,12 +27,14 @@ class Symbolic:
     """An elimination without numbers.
 
     order: variables, first eliminated first. parents[v]: what v is joined to when it goes, those eliminated last
-    first (the order of sampling). log2_tables[v]: log2 of the entries of the table over parents and v.
+    first (the order of sampling). log2_tables[v]: log2 of the entries of the table over parents and v. complete: False
+    if it was given up because a table passed 2^GIVE_UP entries; what came later is missing.
     """
 
     order: np.ndarray
     parents: tuple[np.ndarray, ...]
     log2_tables: np.ndarray
+    complete: bool = True
 
     @property
     def width(self) -> int:
@@ -96,6 +99,8 @@ def eliminate_symbolically(
         ordered = sorted(above, key=place.__getitem__, reverse=True)
         parents[v] = np.array(ordered, int)
         sizes[v] = log2[v] + log2[parents[v]].sum()
+        if sizes[v] > GIVE_UP:
+            return Symbolic(order, tuple(parents), sizes, complete=False)
         if ordered:
             waiting[ordered[-1]].append(above)
     return Symbolic(order, tuple(parents), sizes)
@@ -114,7 +119,8 @@ def best_order(
     """
     best: Symbolic | None = None
     for make in _orders(adjacent, coordinates):
-        if best is not None and best.log2_total > HOPELESS and make.func is minimum_fill:
+        hopeless = best is not None and best.log2_total > HOPELESS
+        if hopeless and (make.func is minimum_fill or (len(adjacent) > 5000 and make.func is nested_dissection)):
             continue  # slow on wide graphs, and it would not save one
         found = eliminate_symbolically(adjacent, make(), cardinalities)
         if best is None or found.log2_total < best.log2_total:
@@ -141,8 +147,12 @@ def _sweep(coordinates: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     return np.lexsort([coordinates[:, a] for a in reversed(axes)])
 
 
-def minimum_degree(adjacent: Adjacency) -> np.ndarray:
-    """Repeatedly the variable with the fewest remaining neighbours; of equals, the one that was touched longest ago."""
+def minimum_degree(adjacent: Adjacency, most_work: int = 10_000_000) -> np.ndarray:
+    """Repeatedly the variable with the fewest remaining neighbours; of equals, the one that was touched longest ago.
+
+    After `most_work` set operations the rest follows in any order: such graphs are too wide for any use of it.
+    """
+    work = 0
     joined = [set(s) for s in adjacent]
     heap = [(len(s), 0, v) for v, s in enumerate(joined)]
     current = [(len(s), 0) for s in joined]
@@ -156,6 +166,9 @@ def minimum_degree(adjacent: Adjacency) -> np.ndarray:
         done[v] = True
         order.append(v)
         around = joined[v]
+        work += len(around) ** 2
+        if work > most_work:
+            return np.array(order + [u for u, gone in enumerate(done) if not gone], int)
         for u in around:
             joined[u] |= around
             joined[u] -= {u, v}

@@ -94,7 +94,7 @@ class Context:
         self._definitions = {d.name: d.value for d in program.definitions}
         self._observables = {o.name: o.value for o in program.observables}
         self._values: dict[str, object] = {}
-        self._reads: dict[int, tuple[Expr, bool]] = {}
+        self._reads: dict[int, tuple[Expr | Place, bool]] = {}
         self._bond_rows: dict[str, dict[tuple[int, int, tuple[int, ...]], int]] = {}
         self._fresh = itertools.count()
 
@@ -263,7 +263,7 @@ def _check_size(count: int) -> None:
 
 def _direct(nodes: tuple[Expr, ...]) -> Iterator[Expr | Place]:
     """The nodes read directly in a body: not those inside a nested reduction."""
-    stack: list[Expr | Place] = list(nodes)
+    stack: list[Expr | Place] = [*nodes]
     while stack:
         node = stack.pop()
         yield node
