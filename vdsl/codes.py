@@ -473,11 +473,6 @@ CODES: dict[str, Explanation] = {
         "boundary violates it. The claim is tried at the parameters of the run: a field of exactly 0 breaks nothing.",
         "interaction zeeman = -0.1 * sum(i in sites: s[i])\nsymmetry z2(s)",
     ),
-    "bad-temperature": Explanation(
-        "the temperature is not a positive, finite number",
-        "The Boltzmann weight exp(-H/T) needs T > 0. The parameters of this run give another value. A range such as "
-        "`param T = 1.0 in (0, inf)` refuses it where it enters. The exit code is 3.",
-    ),
     "no-bond": Explanation(
         "data on bonds are read at two sites that no bond of the set joins",
         "`J[i, j]` looks up the bond that joins i and j, in either direction. Read it at the ends of a bond of its own "
