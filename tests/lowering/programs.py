@@ -119,6 +119,12 @@ def program(lattice: Lattice, support: Support, value: Expr, on: str = "sites", 
     return Program("m", lattice, (Field("f", support, on),), (Term("t", value),), Const(1.5), **more)
 
 
+def many(lattice: Lattice, support: Support, terms: dict[str, Expr], on: str = "sites", **more) -> Program:
+    """One field f and many terms."""
+    named = tuple(Term(name, value) for name, value in terms.items())
+    return Program("m", lattice, (Field("f", support, on),), named, Const(1.5), **more)
+
+
 def real_value(support: Support, read: Expr) -> Expr:
     """A real number made from a value of any support, nothing about it even, so that signs show."""
     match support:
@@ -168,7 +174,7 @@ def neighbour_sum() -> Expr:
     return total(f("b"), over("bonds", "a", "b"), where=Binary("==", IndexVar("a"), IndexVar("x")))
 
 
-def graph_terms(lattice: Lattice) -> dict[str, Expr]:
+def graph_terms() -> dict[str, Expr]:
     """Reductions that any lattice or graph has."""
     bond = DataRead("D", "bond", (I, J))
     reversed_bond = DataRead("D", "bond", (J, I))
@@ -221,7 +227,9 @@ def lattice_terms() -> dict[str, Expr]:
     """Reductions that need axes."""
     step = f(at("x", ("mu", 1)))
     return {
-        "axes": total(times(f(X), minus(times(Const(2), f(X)), step, f(at("x", ("mu", -1))))), SITES, over("axes", "mu")),
+        "axes": total(
+            times(f(X), minus(times(Const(2), f(X)), step, f(at("x", ("mu", -1))))), SITES, over("axes", "mu")
+        ),
         "inner axes": total(Binary("^", total(step, over("axes", "mu")), Const(2)), SITES),
         "inner mean": total(call("abs", total(plus(step, f(X)), over("axes", "mu"), op="mean")), SITES),
         "far": total(times(f(X), f(at("x", (0, 2)))), SITES),
@@ -285,25 +293,9 @@ def function_terms() -> dict[str, Expr]:
     """Every elementary operation on a real field."""
     x, half = f(X), times(Const(0.4), call("tanh", f(X)))
     unary = [
-        "abs",
-        "sign",
-        "floor",
-        "ceil",
-        "round",
-        "exp",
-        "expm1",
-        "sin",
-        "cos",
-        "tan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "atan",
-        "asinh",
-        "erf",
-        "logcosh",
-        "wrap",
-    ]
+        "abs", "sign", "floor", "ceil", "round", "exp", "expm1", "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan",
+        "asinh", "erf", "logcosh", "wrap",
+    ]  # fmt: skip
     inside = ["asin", "acos", "atanh", "log1p"]
     positive = ["sqrt", "log", "log2", "log10", "acosh", "lgamma"]
     above_one = plus(Const(1.1), times(x, x))
@@ -314,17 +306,31 @@ def function_terms() -> dict[str, Expr]:
         "minmax": total(call("min", x, call("max", Const(0.1), times(x, x)), Const(0.7)), SITES),
         "floor divide": total(plus(Binary("//", x, Const(0.3)), Binary("%", x, Const(0.7))), SITES),
         "divide": total(Binary("/", Const(1), plus(x, Const(9))), SITES),
-        "powers": total(plus(Binary("^", x, Const(3)), Binary("^", above_one, Const(-2)), Binary("^", above_one, x)), SITES),
+        "powers": total(
+            plus(Binary("^", x, Const(3)), Binary("^", above_one, Const(-2)), Binary("^", above_one, x)), SITES
+        ),
         "logic": total(
             Select(
-                Binary("or", Binary("and", Binary(">", x, Const(0)), Binary("<=", x, Const(1))), Unary("not", Binary("<", x, Const(0.5)))),
-                x, Const(7),
-            ), SITES),
+                Binary(
+                    "or",
+                    Binary("and", Binary(">", x, Const(0)), Binary("<=", x, Const(1))),
+                    Unary("not", Binary("<", x, Const(0.5))),
+                ),
+                x,
+                Const(7),
+            ),
+            SITES,
+        ),
         "delta": total(times(call("delta", Binary(">", x, Const(0)), Binary("<", x, Const(1))), x), SITES),
         "complex": total(call("re", call("exp", times(Const(1j), x))), SITES),
         "arg": total(call("arg", plus(x, Const(0.3j))), SITES),
         "cross": total(
-            call("dot", call("cross", Items((x, Const(1), half)), Items((half, x, Const(2)))), Items((x, x, Const(1)))), SITES
+            call(
+                "dot",
+                call("cross", Items((x, Const(1), half)), Items((half, x, Const(2)))),
+                Items((x, x, Const(1))),
+            ),
+            SITES,
         ),
         "many": total(plus(*[times(Const(k), x) for k in range(300)]), SITES),
     }  # fmt: skip

@@ -8,7 +8,7 @@ each reduction runs. Nothing here keeps state between calls but the static table
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce as fold
 from typing import Any
@@ -191,6 +191,9 @@ class Lowering:
                 if isinstance(chosen, Static) and np.ndim(chosen.value) == 0:
                     return self.lower(yes if chosen.value else no, frame)
                 return lift(kernels.select, chosen, self.lower(yes, frame), self.lower(no, frame))
+            case Call("tr", (Binary("*") as product,)):
+                factors = [self.lower(e, frame) for e in _factors(product)]
+                return lift(lambda *values: kernels.trace_of_product(list(values)), *factors)
             case Call(function, arguments):
                 return lift(
                     lambda *values: kernels.call(function, list(values)), *(self.lower(a, frame) for a in arguments)
@@ -685,13 +688,35 @@ def _field_value(target: Field, x: Array, frame_axes: int, sign: np.ndarray | No
     return value if sign is None else kernels.map_value(lambda v: v * sign, value)
 
 
+def _factors(product: Expr) -> list[Expr]:
+    """The factors of a product written from the left, in order."""
+    factors = []
+    while isinstance(product, Binary) and product.op == "*":
+        factors.append(product.right)
+        product = product.left
+    return [product, *reversed(factors)]
+
+
 def _split(x: Array, n: int) -> Value:
-    """An array as a value whose n last axes are the components."""
+    """An array as a value whose n last axes are the components.
+
+    The components are brought to the front and split off there: the derivative of `split` is one concatenation, where
+    that of nine subscripts is nine arrays of zeros.
+    """
     if n == 0:
         return x
-    first = x.ndim - n
-    index = (slice(None),) * first
-    return tuple(_split(x[(*index, k)], n - 1) for k in range(x.shape[first]))
+    leading, event = x.shape[: x.ndim - n], x.shape[x.ndim - n :]
+    size = math.prod(event)
+    if isinstance(x, np.ndarray):
+        parts = iter(np.moveaxis(x.reshape(*leading, size), -1, 0))
+    else:
+        first = jnp.moveaxis(x.reshape(*leading, size), -1, 0)
+        parts = iter([c.reshape(leading) for c in jax.lax.split(first, (1,) * size)])
+    return _nested(parts, event)
+
+
+def _nested(parts: Iterator[Any], shape: tuple[int, ...]) -> Value:
+    return tuple(_nested(parts, shape[1:]) for _ in range(shape[0])) if shape else next(parts)
 
 
 def _unravelled(whole: Frame, rows: np.ndarray) -> Frame:
