@@ -27,8 +27,8 @@ CODES: dict[str, Explanation] = {
     "too-deep": Explanation(
         "brackets, signs or operations are nested too deeply",
         "At most 100 brackets and signs may be open at once, an expression may be nested 200 deep, and a chain such as "
-        "`a + b + c + …` may have 1000 operations; with its functions written out, 120. Name parts with `let` or `fn`, or read numbers from a data file and "
-        "use `sum`. The exit code is 4.",
+        "`a + b + c + …` may have 400 operations; with its functions written out an expression may be 120 deep. Name "
+        "parts with `let`, or read numbers from a data file and use `sum`. The exit code is 4.",
     ),
     "bad-encoding": Explanation(
         "the file is not UTF-8 text",
@@ -277,7 +277,7 @@ CODES: dict[str, Explanation] = {
     # Parameters and sizes
     "bad-override": Explanation(
         "a value given for a parameter is not of its type",
-        "An `: int` parameter takes an integer, without a decimal point; others take a real number. The exit code is 2.",
+        "An `: int` parameter takes an integer without a decimal point, others a real number. The exit code is 2.",
         "vdsl solve ising.vfe --set L=2.5",
     ),
     "missing-parameter": Explanation(
@@ -377,8 +377,8 @@ CODES: dict[str, Explanation] = {
     ),
     "shape-mismatch": Explanation(
         "vectors or matrices whose shapes do not go together",
-        "Nothing is broadcast. A number times a vector is fine, a vector plus a number is not; `dot(a, b)` is the scalar "
-        "product. The message gives both shapes.",
+        "Nothing is broadcast. A number times a vector is fine, a vector plus a number is not; `dot(a, b)` is the "
+        "scalar product. The message gives both shapes.",
         "S[i] * S[j]     # write dot(S[i], S[j])",
     ),
     "bad-index": Explanation(

@@ -244,7 +244,7 @@ class DataChecker:
         """Rows put in the order of the set by the numbers they start with."""
         waiting = self._elements(over)
         width = len(rows[0][1]) - keys if rows else 1
-        values = np.full((n, width), np.nan if default is None else default)
+        values = np.full((n, width), np.nan if default is None else default, dtype=float)
         what = {"sites": "site", "links": "link", "bonds": "bond"}[over.kind]
         given: dict[tuple[int, ...], int] = {}
         for line, row in rows:

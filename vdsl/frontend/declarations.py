@@ -33,6 +33,7 @@ from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Scalar, is_number, is_real
 from vdsl.ir.program import Data, Definition, Field, Observable, Parameter, Range, Structure, Term
 from vdsl.ir.support import has_negation
 
+DEEPEST_DEFAULT = 20
 _UNKNOWN = object()
 
 
@@ -51,13 +52,16 @@ class ModelDeclarations:
         self._energies: dict[str, Value] = {}
         self._ranges: dict[str, Range | None] = {}
         self._resolved: dict[str, Expr | None] = {}
+        self._defaults: dict[str, Expr | None] = {}
         self._sets: object = _UNKNOWN
         self._temperature: Value | None = None
 
     def value(self, name: str) -> Value | Data | Field:
         """A parameter, constant, data set, field, observable or derived quantity."""
         if name not in self._values:
-            self._values[name] = self._value(self.scope.values[name])
+            for needed in [*self.scope.before(name, self._values), name]:  # in this order nothing recurses deeply
+                if needed not in self._values:
+                    self._values[needed] = self._value(self.scope.values[needed])
         return self._values[name]
 
     def energy_of(self, interaction: str) -> Value:
@@ -145,30 +149,31 @@ class ModelDeclarations:
     def resolved(self, name: str) -> Expr | None:
         """The value of a dynamic parameter under the overrides and defaults, as a constant where that is possible."""
         if name not in self._resolved:
-            s = self.scope.values[name]
-            expr: Expr | None = None
-            if name in self.overrides:
-                expr = Const(float(self.overrides[name]))
-            elif isinstance(s, ast.ParamDecl) and s.default is not None:
-                default = self._default(s)
-                expr = None if default is None else self.at_defaults(default, s.default)
-            self._resolved[name] = expr
+            for needed in [*self.scope.before(name, self._resolved), name]:
+                if needed not in self._resolved:
+                    self._resolved[needed] = self._resolve(needed)
         return self._resolved[name]
+
+    def _resolve(self, name: str) -> Expr | None:
+        s = self.scope.values[name]
+        if name in self.definitions and isinstance(s, ast.Let):
+            found = self.at_defaults(self.definitions[name].value, s.value)
+            return found if isinstance(found, Const) else None
+        if name in self.overrides:
+            return Const(float(self.overrides[name]))
+        if isinstance(s, ast.ParamDecl) and s.default is not None and not is_structural(s):
+            default = self._default(s)
+            return None if default is None else self.at_defaults(default, s.default)
+        return None
 
     def at_defaults(self, expr: Expr, node: ast.Expr) -> Expr | None:
         """An expression with parameters and definitions at their values; None (reported) where that has no value."""
         values: dict[str, Expr] = {}
         for part in walk(expr):
-            if isinstance(part, Param):
+            if isinstance(part, Param | Ref) and part.name in self.scope.values:
                 found = self.resolved(part.name)
-            elif isinstance(part, Ref) and part.name in self.definitions:
-                definition = self.scope.values[part.name]
-                at = definition.value if isinstance(definition, ast.Let) else node
-                found = self.at_defaults(self.definitions[part.name].value, at)
-            else:
-                continue
-            if found is not None:
-                values[part.name] = found
+                if found is not None:
+                    values[part.name] = found
         try:
             return fold.substitute(expr, values)
         except fold.FoldError as found:
@@ -176,17 +181,24 @@ class ModelDeclarations:
             return None
 
     def _default(self, s: ast.ParamDecl) -> Expr | None:
-        if s.default is None:
-            return None
-        found = self._real_scalar(s.default, DEFAULT, f"the default of `{s.name.id}`")
-        return self._without_definitions(found.expr, s.default) if isinstance(found, Quantity) else None
+        if s.name.id not in self._defaults:
+            found = (
+                BROKEN if s.default is None else self._real_scalar(s.default, DEFAULT, f"the default of `{s.name.id}`")
+            )
+            self._defaults[s.name.id] = (
+                self._without_definitions(found.expr, s.default) if isinstance(found, Quantity) and s.default else None
+            )
+        return self._defaults[s.name.id]
 
-    def _without_definitions(self, expr: Expr, node: ast.Expr) -> Expr | None:
+    def _without_definitions(self, expr: Expr, node: ast.Expr, depth: int = 0) -> Expr | None:
         """A default may use a `let`; written out, so that parameters depend on parameters only."""
+        if depth > DEEPEST_DEFAULT:
+            self.findings.error("too-deep", "this default leads through too many constants", node.span, exit_code=4)
+            return None
         values: dict[str, Expr] = {}
         for part in walk(expr):
             if isinstance(part, Ref) and part.name in self.definitions:
-                inner = self._without_definitions(self.definitions[part.name].value, node)
+                inner = self._without_definitions(self.definitions[part.name].value, node, depth + 1)
                 if inner is None:
                     return None
                 values[part.name] = inner

@@ -139,7 +139,7 @@ def read_array(
         else:
             array = np.load(file, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError, KeyError, SyntaxError) as found:
-        reason = "it holds Python objects" if "Object arrays" in str(found) else "it is damaged or of another format"
+        reason = "it holds Python objects" if "bject" in str(found) else "it is damaged or of another format"
         findings.error("bad-data-file", f"`{path.value}` cannot be read: {reason}", path.span)
         return None
     if array.dtype.kind not in "biufc":

@@ -8,7 +8,7 @@ functions hide top-level names, never one another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, fields
 
 from vdsl.errors import Related, Span
@@ -43,6 +43,23 @@ class Scope:
     model: ast.Model | None = None
     bond_sets: tuple[str, ...] = ()
     used: frozenset[str] = frozenset()
+    needs: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
+
+    def before(self, name: str, done: Container[str]) -> list[str]:
+        """The values that a value needs and that are not done, each after what it needs itself; without recursion."""
+        order: dict[str, None] = {}
+        seen: set[Node] = set()
+        stack: list[tuple[Node, bool]] = [(("value", name), False)]
+        while stack:
+            node, finished = stack.pop()
+            if finished:
+                if node[0] == "value":
+                    order[node[1]] = None
+            elif node not in seen and not (node[0] == "value" and node[1] in done):
+                seen.add(node)
+                stack.append((node, True))
+                stack += [(n, False) for n in reversed(self.needs.get(node, ()))]
+        return [n for n in order if n != name]
 
     @property
     def has_axes(self) -> bool:
@@ -58,6 +75,7 @@ def resolve(module: ast.Module, findings: Findings) -> Scope:
         walker.statement(statement)
     _report_cycles(walker, findings)
     scope.used = frozenset(walker.used)
+    scope.needs = {node: tuple(targets) for node, targets in walker.edges.items()}
     return scope
 
 
