@@ -5,10 +5,20 @@ import numpy as np
 import pytest
 from small_graphs import SPINS, boltzmann, enumerate_states, graph, sk, square_bonds, union
 
+from vdsl.compile import loads
 from vdsl.errors import InternalError
 from vdsl.estimate.cluster import find_clusters
-from vdsl.estimate.markov import choose_method, graph_energy, sample_markov, temperature_ladder
+from vdsl.estimate.markov import (
+    choose_method,
+    configuration,
+    graph_energy,
+    opaque_energy,
+    sample_markov,
+    sweep_work,
+    temperature_ladder,
+)
 from vdsl.estimate.stats import correlated_mean
+from vdsl.ir.factors import factorise
 
 BONDS = square_bonds(3)
 RING = np.array([[k, k + 1] for k in range(5)] + [[0, 5]])
@@ -75,8 +85,9 @@ def test_energies_and_marginals_agree_with_enumeration(method):
     """All models side by side in one graph, which compiles once; each is compared on its own variables."""
     names = [name for name, (_, _, methods) in MODELS.items() if method in methods]
     together, places = union([MODELS[name][:2] for name in names])
-    result = sample_markov(together, 1.0, jax.random.key(1), chains=64, sweeps=800, thin=2, method=method, burn_in=100)
-    assert result.states.shape == (64, 400, together.n)
+    chains = 24 if method == "tempering" else 64  # times the rungs of the ladder
+    result = sample_markov(together, 1.0, jax.random.key(1), chains, 800, thin=2, method=method, burn_in=100)
+    assert result.states.shape == (chains, 400, together.n)
     np.testing.assert_allclose(result.energies, graph_energy(together, result.states), rtol=1e-12)
     assert result.r_hat < 1.05
     assert 0 < result.acceptance < 1
@@ -113,6 +124,29 @@ def test_opaque_terms_are_sampled_with_their_full_energy():
     assert abs(e.value - boltzmann(energies, 1.5) @ energies) < 4 * e.error
     with pytest.raises(InternalError):
         sample_markov(ring, 1.5, jax.random.key(2))
+
+
+def test_opaque_terms_of_a_model_are_evaluated_by_the_model():
+    """A ring with −|Σs|, which is no sum of small factors; spins, and colours with a stored number of their own."""
+    model = loads(
+        "lattice chain(16)\nfield s : spin\nfield c : potts(3)\ninteraction ring = -sum(<i, j> in nn: s[i] * s[j])\n"
+        "interaction all = -abs(sum(i in sites: s[i] * (c[i] - 1)))\ntemperature 4\n"
+    )
+    g = factorise(model.program, {})
+    assert [name for name, _ in g.opaque] == ["all"]
+    result = sample_markov(
+        g, 4.0, jax.random.key(9), chains=8, sweeps=8, method="local", opaque=opaque_energy(g, model, {})
+    )
+    x = configuration(g, model.program, result.states.reshape(-1, g.n))
+    np.testing.assert_allclose(np.asarray(model.energies(x)), result.energies.ravel(), rtol=1e-5)
+    np.testing.assert_array_equal(np.unique(np.asarray(x["s"])), [-1, 1])
+
+
+def test_the_work_of_a_sweep_counts_tables_rungs_and_opaque_terms():
+    assert sweep_work(MODELS["ising"][0], 2.3) == 4 * 18 * 2 * 2  # clusters: 18 bonds, 2 ends, 2 states
+    rungs = len(temperature_ladder(sk(8, 0), 0.4))
+    assert sweep_work(sk(8, 0), 0.4) == rungs * 28 * 2 * 2
+    assert sweep_work(graph([2] * 4, opaque=[("global", None)]), 1.0) == 4 * 8
 
 
 def test_auto_takes_clusters_only_without_frustration():

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from small_graphs import boltzmann, enumerate_states, graph_ring, sk
 
+from vdsl.estimate import modes
 from vdsl.estimate.importance import Draw, log_weights
+from vdsl.estimate.markov import sample_markov
 from vdsl.estimate.modes import check_modes, compare_with_chain, forward_ess, ln_z_bridge, ln_z_forward
 from vdsl.estimate.stats import ess
 from vdsl.ir.expr import Const
@@ -122,3 +124,17 @@ def test_a_chain_that_saw_too_little_is_named_as_such():
     check = compare_with_chain(Draw({}, np.log(p[rows]), energies[rows], RING_T), energies[chain], np.log(p[chain]))
     assert [w.code for w in check.warnings] == ["chain-disagrees"]
     assert "mean energies" in check.warnings[0].message
+
+
+def test_the_check_of_a_large_model_is_cut_to_size(monkeypatch):
+    _, energies = glass()
+    monkeypatch.setattr(modes, "MOST_WORK", 1e6)
+    asked = {}
+
+    def spy(graph, temperature, key, chains, sweeps, thin, **rest):
+        asked.update(chains=chains, sweeps=sweeps, thin=thin)
+        return sample_markov(graph, temperature, key, chains, sweeps, thin, **rest)
+
+    monkeypatch.setattr(modes, "sample_markov", spy)
+    run_check(boltzmann(energies, T), 2, n=500)
+    assert asked == {"chains": modes.LEAST_CHAINS, "sweeps": 64, "thin": 1}

@@ -133,6 +133,16 @@ def choose_method(graph: FactorGraph, temperature: float) -> str:
     return "tempering" if len(temperature_ladder(graph, temperature)) > 1 else "local"
 
 
+def sweep_work(graph: FactorGraph, temperature: float) -> float:
+    """Table entries that a sweep of one chain reads, all rungs of its ladder: about 4 ns each on a core."""
+    q = np.asarray(graph.cardinalities)
+    reads = float(sum(q[np.asarray(g.scopes)].sum() for g in graph.groups))
+    if graph.opaque:  # the whole configuration, for every state of every variable
+        reads += float(len(graph.opaque) * len(q) * q.sum())
+    cluster = choose_method(graph, temperature) == "cluster"
+    return 4 * reads if cluster else reads * len(temperature_ladder(graph, temperature))
+
+
 def temperature_ladder(graph: FactorGraph, temperature: float) -> np.ndarray:
     """Temperatures from T up to where the heat bath moves freely, geometric, at most `MOST_RUNGS`.
 

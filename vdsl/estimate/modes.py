@@ -26,7 +26,7 @@ import numpy as np
 
 from vdsl.errors import Diagnostic, InternalError
 from vdsl.estimate.importance import Draw, ln_z, log_weights, rounding
-from vdsl.estimate.markov import configuration, opaque_energy, sample_markov
+from vdsl.estimate.markov import configuration, opaque_energy, sample_markov, sweep_work
 from vdsl.estimate.stats import (
     Estimate,
     autocorrelation_time,
@@ -46,6 +46,7 @@ LEAST_DIFFERENCE = 0.01  # … and at least by how much: a hundredth of the weig
 FAR_BELOW = 1 / 3  # a forward ESS below this fraction of the guide's own
 ENERGY_SIGMAS = 4.0
 MIXED = 1.2  # R-hat above this: the chains themselves disagree
+MOST_WORK, LEAST_CHAINS = 1.5e9, 16  # table reads, some ten seconds on two cores
 _CHUNK = 2048
 
 
@@ -82,8 +83,13 @@ def check_modes(
 ) -> ModeCheck:
     """Runs chains on `graph` at the draw's temperature and compares them with the draw.
 
-    `log_q` maps a batch of configurations {field: (n, elements)} to ln q, shape (n,); `graph` has the draw's θ.
+    `log_q` maps a batch of configurations {field: (n, elements)} to ln q, shape (n,); `graph` has the draw's θ. Where
+    that would be more than `MOST_WORK`, there are fewer chains, then fewer sweeps: the warning `chain-not-mixed` says
+    when they are too few.
     """
+    work = sweep_work(graph, draw.temperature) * kept * thin * 1.25  # of one chain
+    chains = int(np.clip(MOST_WORK / max(work, 1.0), min(chains, LEAST_CHAINS), chains))
+    thin = int(np.clip(thin * MOST_WORK / (max(work, 1.0) * chains), 1, thin))
     opaque = opaque_energy(graph, model, draw.theta)
     chain = sample_markov(graph, draw.temperature, key, chains, kept * thin, thin, opaque=opaque)
     flat = jnp.asarray(chain.states.reshape(-1, graph.n))
