@@ -178,7 +178,7 @@ def _coordinates(program: Program, digits: list[Digit], n: int) -> np.ndarray | 
 
 @dataclass(frozen=True)
 class LetterGroup:
-    """A finite abelian group that permutes letter states: `act` (|G|, kinds, q); `kind_of` (n,) the kind of a letter."""
+    """A finite abelian group that permutes letter states: `act` (|G|, kinds, q); `kind_of` (n,) their kinds."""
 
     act: np.ndarray
     kind_of: np.ndarray

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.alphabet import Alphabet, Codec, LetterGroup, colours_permute, find_shifts
+from vdsl.guides.arrays import integers, reals
 from vdsl.guides.dissection import Dissection, Interactions
 from vdsl.guides.factors import Energy, build_factor_energy, typical_field
 from vdsl.guides.guide import Configuration, Guide, Params
@@ -97,7 +98,7 @@ class Autoregressive(Guide):
             return jnp.zeros(n)
         beta = scale * self.beta
         index = jnp.arange(size)
-        first = 0.0
+        first = jnp.zeros(n)
         if self.frame is not None:
             first = jax.nn.log_softmax(self._first(params, beta))[z[0]]
             z = self.frame.undo[self.frame.element[z[0]], index[:, None], z]
@@ -198,20 +199,20 @@ def build_autoregressive(
     place = np.full(alphabet.n, -1)
     place[skeleton] = np.arange(size)
     return Autoregressive(
-        beta=jnp.asarray(1.0 / temperature, float),
-        parents=jnp.asarray(parents),
-        mask=jnp.asarray(mask, float),
-        levels=jnp.asarray(_levels(dissection.level, group is not None), jnp.int32),
+        beta=reals(1.0 / temperature),
+        parents=integers(parents),
+        mask=reals(mask),
+        levels=integers(_levels(dissection.level, group is not None)),
         valid=jnp.asarray(np.arange(alphabet.q)[None] < alphabet.sizes[skeleton][:, None]),
         known=_known_rows(alphabet, place, size),
-        skeleton=jnp.asarray(skeleton, jnp.int32),
+        skeleton=integers(skeleton),
         skeleton_energy=whole_energy or build_factor_energy(alphabet, constant, place),
         energy=whole_energy or build_factor_energy(alphabet, constant),
         sweep=build_sweep(alphabet, skeleton, dissection.blocks, dissection.width),
         frame=None if group is None else _frame(group, skeleton, alphabet.q),
         net=NETS[net_name](alphabet.q, hidden),
         codec=alphabet.codec,
-        typical_field=jnp.asarray(typical_field(alphabet, temperature), float),
+        typical_field=reals(typical_field(alphabet, temperature)),
     )
 
 
@@ -243,4 +244,4 @@ def _frame(group: LetterGroup, skeleton: np.ndarray, q: int) -> Frame:
         orbit = act[:, 0, state]
         representative = orbit.min()
         element[state] = int(np.flatnonzero(act[:, 0, representative] == state)[0])
-    return Frame(jnp.asarray(act, jnp.int32), jnp.asarray(undo, jnp.int32), jnp.asarray(element, jnp.int32))
+    return Frame(integers(act), integers(undo), integers(element))

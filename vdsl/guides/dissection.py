@@ -13,10 +13,12 @@ Pure NumPy; nothing here knows about energies, only who interacts with whom.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from vdsl.ir.graph import Adjacency, Symbolic, adjacency, eliminate_symbolically, minimum_degree, nested_dissection
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,12 @@ def _choose_cut(graph: Interactions, max_width: int) -> tuple[np.ndarray, list[n
     whole = _blocks_without(graph, np.zeros(graph.n, bool), max_width)
     if whole is not None:
         return np.zeros(0, int), whole
-    candidates = [] if graph.coordinates is None else [_straight_cuts(graph, max_width)]
-    if candidates and candidates[0] is not None:
-        return candidates[0]
-    return _greedy_cut(graph, max_width)
+    straight = None if graph.coordinates is None else _straight_cuts(graph, graph.coordinates, max_width)
+    return straight or _greedy_cut(graph, max_width)
 
 
-def _straight_cuts(graph: Interactions, max_width: int) -> tuple[np.ndarray, list[np.ndarray]] | None:
+def _straight_cuts(graph: Interactions, x: np.ndarray, max_width: int) -> tuple[np.ndarray, list[np.ndarray]] | None:
     """Evenly spaced layers along each axis; the design with the fewest cut variables whose blocks are narrow enough."""
-    x = graph.coordinates
-    assert x is not None
     lengths = x.max(0) + 1
     designs = []
     for counts in itertools.product(*[range(min(length, 40) // 2 + 1) for length in lengths]):
@@ -137,7 +135,7 @@ def _sweep_order(graph: Interactions, members: np.ndarray, edges: np.ndarray, ma
     return best
 
 
-def _sweeps(graph: Interactions, members: np.ndarray, local: np.ndarray):
+def _sweeps(graph: Interactions, members: np.ndarray, local: np.ndarray) -> Iterator[np.ndarray]:
     if graph.coordinates is not None:
         x = graph.coordinates[members]
         # Unwrap each axis at its largest gap, so that a block that crosses the seam of a torus stays in one piece.
@@ -175,7 +173,7 @@ def _greedy_cut(graph: Interactions, max_width: int) -> tuple[np.ndarray, list[n
     cut = np.zeros(graph.n, bool)
     blocks: list[np.ndarray] = []
     stack = [np.arange(graph.n)]
-    neighbours = adjacency(graph.n, graph.edges)
+    neighbours = adjacency(graph.n, [graph.edges])
     while stack:
         members = stack.pop()
         outside = np.ones(graph.n, bool)
@@ -198,7 +196,7 @@ def _greedy_cut(graph: Interactions, max_width: int) -> tuple[np.ndarray, list[n
     return np.flatnonzero(cut), blocks
 
 
-def _separator(neighbours: list[np.ndarray], members: np.ndarray) -> np.ndarray:
+def _separator(neighbours: Adjacency, members: np.ndarray) -> np.ndarray:
     inside = set(members.tolist())
     levels = _levels(neighbours, inside, int(members[0]))
     levels = _levels(neighbours, inside, levels[-1][0])
@@ -210,19 +208,19 @@ def _separator(neighbours: list[np.ndarray], members: np.ndarray) -> np.ndarray:
     best = min(middle, key=lambda k: sizes[k])
     if sizes[best] <= 0.15 * len(members):
         return np.array(sorted(levels[best]))
-    degree = {v: sum(1 for u in neighbours[v] if int(u) in inside) for v in inside}
+    degree = {v: sum(1 for u in neighbours[v] if u in inside) for v in inside}
     busiest = sorted(inside, key=lambda v: (-degree[v], v))
     # Dense graphs lose their busiest vertices a few at a time: one by one would cost a full pass for each.
     return np.array(busiest[: max(1, len(members) // 40)])
 
 
-def _levels(neighbours: list[np.ndarray], inside: set[int], start: int) -> list[list[int]]:
+def _levels(neighbours: Adjacency, inside: set[int], start: int) -> list[list[int]]:
     seen, level, levels = {start}, [start], []
     while level:
         levels.append(level)
         following = []
         for v in level:
-            for u in neighbours[v].tolist():
+            for u in sorted(neighbours[v]):
                 if u in inside and u not in seen:
                     seen.add(u)
                     following.append(u)
@@ -238,9 +236,8 @@ def order_skeleton(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
     """Sampling order, parents (as positions in that order) and levels of the skeleton.
 
-    Summing a block out joins all the skeleton variables around it. The skeleton's own variables are eliminated by
-    minimum degree in what remains, ties broken so that a variable is sampled far from the ones before it; sampling
-    runs backwards.
+    Summing a block out joins all the skeleton variables around it; the skeleton's own are then eliminated in what
+    remains, and sampling runs backwards.
     """
     n = len(skeleton)
     if n == 0:
@@ -250,7 +247,7 @@ def order_skeleton(
     owner = np.full(graph.n, -1)
     for k, block in enumerate(blocks):
         owner[block] = k
-    neighbours: list[set[int]] = [set() for _ in range(n)]
+    neighbours: Adjacency = [set() for _ in range(n)]
     touching: list[set[int]] = [set() for _ in blocks]
     for i, j in graph.edges.tolist():
         a, b = position[i], position[j]
@@ -264,44 +261,28 @@ def order_skeleton(
     for around in touching:
         for a in around:
             neighbours[a] |= around - {a}
-    elimination, joined = _eliminate(neighbours)
-    order = elimination[::-1]
+    found = _cheapest(neighbours)
+    order = found.order[::-1]
     place = np.empty(n, int)
     place[order] = np.arange(n)
-    parents = tuple(np.sort(place[np.array(sorted(joined[v]), dtype=int)]) for v in order)
-    level = np.zeros(n, int)
-    for k, above in enumerate(parents):
-        level[k] = level[above].max() + 1 if len(above) else 0
-    return skeleton[order], parents, level
+    parents = tuple(np.sort(place[found.parents[v]]) for v in order)
+    return skeleton[order], parents, found.levels()[order]
 
 
-def _eliminate(neighbours: list[set[int]]) -> tuple[list[int], list[set[int]]]:
-    """Minimum-degree elimination: the order, and what each variable is joined to when it goes."""
-    joined = [set(s) for s in neighbours]
-    remaining = set(range(len(neighbours)))
-    order: list[int] = []
-    final: list[set[int]] = [set() for _ in neighbours]
-    while remaining:
-        v = min(remaining, key=lambda u: (len(joined[u]), -u))
-        around = joined[v]
-        final[v] = set(around)
-        for u in around:
-            joined[u] |= around
-            joined[u] -= {u, v}
-        remaining.discard(v)
-        order.append(v)
-    return order, final
+def _cheapest(neighbours: Adjacency) -> Symbolic:
+    """The elimination of least depth among those that are within a tenth of the fewest parents."""
+    two = np.full(len(neighbours), 2)
+    tried = [
+        eliminate_symbolically(neighbours, order(neighbours), two) for order in (minimum_degree, nested_dissection)
+    ]
+    totals = [sum(map(len, t.parents)) for t in tried]
+    return min(
+        (t for t, total in zip(tried, totals, strict=True) if total <= 1.1 * min(totals)),
+        key=lambda t: int(t.levels().max()),
+    )
 
 
 # --- small graph tools -----------------------------------------------------------------------------------------------
-
-
-def adjacency(n: int, edges: np.ndarray) -> list[np.ndarray]:
-    """Neighbours of every vertex."""
-    both = np.concatenate([edges, edges[:, ::-1]]) if len(edges) else np.zeros((0, 2), int)
-    both = both[np.argsort(both[:, 0], kind="stable")]
-    starts = np.searchsorted(both[:, 0], np.arange(n + 1))
-    return [both[starts[v] : starts[v + 1], 1] for v in range(n)]
 
 
 def _components(n: int, edges: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.alphabet import Alphabet, Codec
+from vdsl.guides.arrays import integers, reals
 from vdsl.model import Model
 
 
@@ -55,13 +56,13 @@ def build_factor_energy(alphabet: Alphabet, constant: float, place: np.ndarray |
         unique, which = np.unique(flat, axis=0, return_inverse=True)
         groups.append(
             (
-                jnp.asarray(scopes[rows], jnp.int32),
-                jnp.asarray(which.reshape(-1) * flat.shape[1], jnp.int32),
-                jnp.asarray(alphabet.q ** np.arange(k - 1, -1, -1), jnp.int32),
-                jnp.asarray(unique.reshape(-1), float),
+                integers(scopes[rows]),
+                integers(which.reshape(-1) * flat.shape[1]),
+                integers(alphabet.q ** np.arange(k - 1, -1, -1)),
+                reals(unique.reshape(-1)),
             )
         )
-    return FactorEnergy(tuple(groups), jnp.asarray(constant, float))
+    return FactorEnergy(tuple(groups), reals(constant))
 
 
 def typical_field(alphabet: Alphabet, temperature: float) -> float:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from vdsl.guides.alphabet import Alphabet, Codec
+from vdsl.guides.arrays import reals
 from vdsl.guides.factors import Energy, typical_field
 from vdsl.guides.guide import Configuration, Guide, Params
 
@@ -29,7 +30,7 @@ class MeanField(Guide):
 
     def init(self, key: Array) -> Params:
         # A small random start: the symmetric point is stationary even where it is a saddle.
-        return {"logits": 0.1 * jax.random.normal(key, self.valid.shape)}
+        return {"logits": jax.random.uniform(key, self.valid.shape, minval=-0.2, maxval=0.2)}
 
     def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
         return jax.random.categorical(key, self._log_p(params), shape=(n, self.codec.n)).T.astype(jnp.int32)
@@ -55,5 +56,5 @@ class MeanField(Guide):
 def build_mean_field(alphabet: Alphabet, energy: Energy, temperature: float) -> MeanField:
     """The guide at one temperature."""
     valid = jnp.arange(alphabet.q)[None] < jnp.asarray(alphabet.sizes)[:, None]
-    beta, strength = jnp.asarray(1.0 / temperature, float), typical_field(alphabet, temperature)
-    return MeanField(beta, jnp.asarray(strength, float), valid, energy, alphabet.codec)
+    beta, strength = reals(1.0 / temperature), typical_field(alphabet, temperature)
+    return MeanField(beta, reals(strength), valid, energy, alphabet.codec)

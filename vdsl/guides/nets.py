@@ -43,7 +43,7 @@ class Odd(Net):
 
     def init(self, key: Array, letters: int, parents: int) -> Params:
         return {
-            "W": jax.random.normal(key, (letters, self.hidden, parents)) * (0.5 / np.sqrt(max(parents, 1))),
+            "W": _weights(key, (letters, self.hidden, parents), 0.5),
             "out": jnp.zeros((letters, self.hidden)),
             "skip": jnp.zeros((letters, parents)),
         }
@@ -60,7 +60,7 @@ class Plain(Net):
     def init(self, key: Array, letters: int, parents: int) -> Params:
         n = parents * self.q
         return {
-            "W": jax.random.normal(key, (letters, self.hidden, n)) * (0.5 / np.sqrt(max(parents, 1))),
+            "W": _weights(key, (letters, self.hidden, n), 0.5 * np.sqrt(self.q)),
             "bias": jnp.zeros((letters, self.hidden)),
             "out": jnp.zeros((letters, self.q, self.hidden)),
             "skip": jnp.zeros((letters, self.q, n)),
@@ -74,16 +74,16 @@ class Plain(Net):
 
 
 class Colours(Net):
-    """logit_c = w·tanh(A h_c + B h̄) + s·o_c, h_c = tanh(W o_c), h̄ = mean_c h_c; o_c: where colour c is among the parents."""
+    """logit_c = w·tanh(A h_c + B h̄) + s·o_c, h_c = tanh(W o_c), h̄ = mean_c h_c; o_c: where c is among the parents."""
 
     def init(self, key: Array, letters: int, parents: int) -> Params:
         one, two, three = jax.random.split(key, 3)
         h = self.hidden
         return {
-            "W": jax.random.normal(one, (letters, h, parents)) * (1.0 / np.sqrt(max(parents, 1))),
+            "W": _weights(one, (letters, h, parents), 1.0),
             "bias": jnp.zeros((letters, h)),
-            "own": jax.random.normal(two, (letters, h, h)) / np.sqrt(h),
-            "mean": jax.random.normal(three, (letters, h, h)) / np.sqrt(h),
+            "own": _weights(two, (letters, h, h), 1.0),
+            "mean": _weights(three, (letters, h, h), 1.0),
             "bias2": jnp.zeros((letters, h)),
             "out": jnp.zeros((letters, h)),
             "skip": jnp.zeros((letters, parents)),
@@ -94,6 +94,12 @@ class Colours(Net):
         hidden = jnp.tanh(params["W"] @ x + params["bias"][:, None])
         mixed = params["own"] @ hidden + (params["mean"] @ jnp.mean(hidden, axis=0))[None]
         return params["out"] @ jnp.tanh(mixed + params["bias2"][:, None]) + params["skip"] @ x
+
+
+def _weights(key: Array, shape: tuple[int, ...], gain: float) -> Array:
+    """Uniform, with standard deviation gain/√(last axis)."""
+    bound = gain * np.sqrt(3.0 / max(shape[-1], 1))
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def _one_hot(states: Array, mask: Array, q: int) -> Array:

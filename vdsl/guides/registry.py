@@ -16,6 +16,7 @@ from vdsl.errors import Diagnostic, VfeError
 from vdsl.exact.cost import elimination_cost
 from vdsl.exact.elimination import conditional_tables
 from vdsl.guides.alphabet import Alphabet, Codec, Digit, alphabet_of
+from vdsl.guides.arrays import reals
 from vdsl.guides.autoregressive import build_autoregressive, interactions, sweep_width, symmetry_of
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
@@ -27,6 +28,7 @@ from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.ir.graph import Symbolic, best_order, neighbours
 from vdsl.ir.program import Program
 from vdsl.ir.support import Spin, describe, is_discrete, stored_states
+from vdsl.model import Model
 
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB, a few seconds
 _SWEEP_STATES = 256  # of a sweep's message: wider sweeps learn less and cost more
@@ -211,11 +213,7 @@ def _build_mean_field(choice: GuideChoice, program: Program, theta: dict[str, fl
 def _energy(program: Program, graph: FactorGraph, alphabet: Alphabet, theta: dict[str, float]) -> Energy:
     if not graph.opaque:
         return build_factor_energy(alphabet, graph.constant)
-    import jax.numpy as jnp
-
-    from vdsl.model import Model
-
-    return ModelEnergy({k: jnp.asarray(v, float) for k, v in theta.items()}, Model(program), alphabet.codec)
+    return ModelEnergy({k: reals(v) for k, v in theta.items()}, Model(program), alphabet.codec)
 
 
 def _cannot_serve(name: str, why: str, hint: str) -> VfeError:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vdsl.guides.arrays import integers, reals
+
 
 class Rows(eqx.Module):
     """For targets of any shape (…): row number = base + Σ_m stride_m · state of letter position_m, summed over slots.
@@ -65,6 +67,4 @@ def build_rows(
         for m, where in enumerate(known):
             position[(*target, c, m)] = where
             stride[(*target, c, m)] = int(np.prod(table.shape[m + 1 : -1]))
-    return Rows(
-        jnp.asarray(base), jnp.asarray(position), jnp.asarray(stride), jnp.asarray(np.concatenate(pieces), float)
-    )
+    return Rows(integers(base), integers(position), integers(stride), reals(np.concatenate(pieces)))

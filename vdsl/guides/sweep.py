@@ -22,14 +22,15 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.alphabet import Alphabet
+from vdsl.guides.arrays import integers, reals
 from vdsl.guides.rows import Rows, build_rows
 
 
 class Crossing(eqx.Module):
     """Factors that join two or more letters of a block with the skeleton: their tables depend on the sample.
 
-    rows picks a table of the block letters' states, flattened; config (T, K, C, Q^(w+1)) says which entry each state of
-    window and new letter uses (in a row of its own length, zero-padded).
+    rows picks a table of the block letters' states, flattened and zero-padded to one length Qm; config
+    (T, K, C, Q^(w+1)) says which of its entries each state of window and new letter uses.
     """
 
     base: Array
@@ -37,6 +38,24 @@ class Crossing(eqx.Module):
     stride: Array
     table: Array
     config: Array
+
+    def __call__(self, skeleton: Array) -> CrossingRows:
+        """The rows for given skeleton letters (S, b)."""
+        row = self.base[..., None] + jnp.sum(self.stride[..., None] * skeleton[self.position], axis=-2)
+        return CrossingRows(row, self.config)
+
+
+class CrossingRows(eqx.Module):
+    """Row numbers (T, K, C, b) and what to pick from the rows; the leading axis is the step, for a scan."""
+
+    row: Array
+    config: Array
+
+    def energies(self, table: Array) -> Array:
+        """At one step: energies (Q^(w+1), K, b) of every state of window and new letter."""
+        values = table[self.row]  # (K, C, b, Qm)
+        picked = jax.vmap(jax.vmap(lambda v, c: v[:, c]))(values, self.config)  # (K, C, b, Q^(w+1))
+        return jnp.moveaxis(jnp.sum(picked, axis=1), -1, 0)
 
 
 class Sweep(eqx.Module):
@@ -68,79 +87,54 @@ class Sweep(eqx.Module):
         batch = skeleton.shape[1]
         key_last, key_steps = jax.random.split(key)
         window = _categorical(key_last, psi)
-        digits = jnp.stack([window // q ** (w - 1 - a) % q for a in range(w)])
-        weights, xs = self._weights(skeleton, beta)
+        last = jnp.stack([window // q ** (w - 1 - a) % q for a in range(w)])
 
-        def back(window, inputs):
-            psi, x, step_key = inputs
+        def back(window: Array, inputs: tuple) -> tuple[Array, Array]:
+            psi, interior, crossing, step_key = inputs
             rest, new = window // q, window % q
             message = jnp.take_along_axis(psi.reshape(q, -1, k_max, batch), rest[None, None], axis=1)[:, 0]
-            index = (jnp.arange(q)[:, None, None] * q ** (w - 1) + rest[None]) * q + new[None]
-            # exp of the energies of the configurations that end in (rest, new), one for each oldest state
-            chosen = weights(x, index)
-            oldest = _categorical(step_key, message * chosen)
+            index = (jnp.arange(q)[:, None, None] * q ** (w - 1) + rest[None]) * q + new[None]  # (Q, K, b)
+            energy = interior.reshape(-1, k_max)[index, jnp.arange(k_max)[:, None]]
+            if crossing is not None and self.crossing is not None:
+                energy = energy + jnp.take_along_axis(crossing.energies(self.crossing.table), index, axis=0)
+            oldest = _categorical(step_key, message * jnp.exp(-beta * energy))
             return oldest * q ** (w - 1) + rest, oldest
 
-        keys = jax.random.split(key_steps, t_max)
-        _, old = jax.lax.scan(back, window, (before, xs, keys), reverse=True)
-        states = jnp.concatenate([old, digits])[w:]
+        inputs = (before, self.interior, self._crossing(skeleton), jax.random.split(key_steps, t_max))
+        _, old = jax.lax.scan(back, window, inputs, reverse=True)
+        states = jnp.concatenate([old, last])[w:]
         out = jnp.zeros((self.letters + 1, batch), jnp.int32).at[self.layout].set(states)
         return out, jnp.sum(log_scale, axis=0) - beta * self.offset
 
-    def _forward(self, skeleton: Array, beta: Array, keep: bool):
-        skeleton = _at_least_one(skeleton)
+    def _forward(self, skeleton: Array, beta: Array, keep: bool) -> tuple[tuple[Array, Array, Array], Array | None]:
+        """The last message, its log scale and 1/its sum; and, on demand, the message before every step."""
         q, w, (_, k_max) = self.q, self.width, self.layout.shape
         batch = skeleton.shape[1]
-        h = self.rows(skeleton)  # (T, K, b, Q)
+        h = self.rows(_at_least_one(skeleton))  # (T, K, b, Q)
         lowest = jnp.min(h, axis=-1, keepdims=True)
         field = jnp.moveaxis(jnp.exp(-beta * (h - lowest)), -1, 1)  # (T, Q, K, b)
         boltzmann = jnp.exp(-beta * self.interior) * self.valid[:, None, None]
         start = jnp.zeros((q**w, k_max, batch), field.dtype).at[0].set(1.0)
-        scale0 = -beta * jnp.sum(lowest[..., 0], axis=0)
-        _, xs = self._weights(skeleton, beta)
+        log_scale = -beta * jnp.sum(lowest[..., 0], axis=0)
 
-        def step(carry, inputs):
+        def step(carry: tuple[Array, Array, Array], inputs: tuple) -> tuple[tuple[Array, Array, Array], Array | None]:
             psi, log_scale, inverse = carry
-            weight, known, x = inputs
+            weight, known, crossing = inputs
             table = psi.reshape(q, -1, k_max, batch)
-            if self.crossing is None:
+            if crossing is None or self.crossing is None:
                 new = sum(table[o][:, None] * weight[o][..., None] for o in range(q))
             else:
-                dense = weight[..., None] * jnp.exp(-beta * self._crossing_energy(x)).reshape(q, -1, q, k_max, batch)
-                new = jnp.sum(table[:, :, None] * dense, axis=0)
+                exponential = jnp.exp(-beta * crossing.energies(self.crossing.table)).reshape(q, -1, q, k_max, batch)
+                new = jnp.sum(table[:, :, None] * weight[..., None] * exponential, axis=0)
             new = (new * (known * inverse)[None]).reshape(q**w, k_max, batch)
             total = jnp.sum(new, axis=0)
             return (new, log_scale + jnp.log(total), 1.0 / total), (psi if keep else None)
 
-        carry = (start, scale0, jnp.ones((k_max, batch), field.dtype))
-        return jax.lax.scan(step, carry, (boltzmann, field, xs))
+        carry = (start, log_scale, jnp.ones((k_max, batch), field.dtype))
+        return jax.lax.scan(step, carry, (boltzmann, field, self._crossing(skeleton)))
 
-    def _weights(self, skeleton: Array, beta: Array):
-        """A function (step inputs, configuration index (Q, K, b)) -> Boltzmann weight, and the step inputs."""
-        k_max = self.layout.shape[1]
-        skeleton = _at_least_one(skeleton)
-        crossing = None
-        if self.crossing is not None:
-            c = self.crossing
-            row = c.base[..., None] + jnp.sum(c.stride[..., None] * skeleton[c.position], axis=-2)  # (T, K, C, b)
-            crossing = (row, c.config)
-
-        def weight(x, index):
-            interior, _ = x
-            flat = interior.reshape(-1, k_max)
-            energy = flat[index, jnp.arange(k_max)[:, None]]
-            if self.crossing is not None:
-                dense = self._crossing_energy(x)  # (Q^(w+1), K, b)
-                energy = energy + jnp.take_along_axis(dense, index, axis=0)
-            return jnp.exp(-beta * energy)
-
-        return weight, (self.interior, crossing)
-
-    def _crossing_energy(self, x) -> Array:
-        _, (row, config) = x
-        values = self.crossing.table[row]  # (K, C, b, Qm)
-        picked = jax.vmap(jax.vmap(lambda v, c: v[:, c]))(values, config)  # (K, C, b, Q^(w+1))
-        return jnp.moveaxis(jnp.sum(picked, axis=1), -1, 0)
+    def _crossing(self, skeleton: Array) -> CrossingRows | None:
+        return None if self.crossing is None else self.crossing(_at_least_one(skeleton))
 
 
 def _at_least_one(skeleton: Array) -> Array:
@@ -198,19 +192,21 @@ def build_sweep(alphabet: Alphabet, skeleton: np.ndarray, blocks: Sequence[np.nd
     flat = interior.reshape(t_max, q, q ** (w - 1), q, k_max)
     lowest = flat.min((1, 2, 3), keepdims=True)
     return Sweep(
-        interior=jnp.asarray(flat - lowest, float),
-        offset=jnp.asarray(lowest.sum(), float),
-        valid=jnp.asarray(valid, float),
+        interior=reals(flat - lowest),
+        offset=reals(lowest.sum()),
+        valid=reals(valid),
         rows=build_rows((t_max, k_max), fields, q),
         crossing=_build_crossing((t_max, k_max), crossings, q, w) if crossings else None,
-        layout=jnp.asarray(layout, jnp.int32),
+        layout=integers(layout),
         q=q,
         width=w,
         letters=alphabet.n,
     )
 
 
-def _build_crossing(shape, entries, q: int, w: int) -> Crossing:
+def _build_crossing(
+    shape: tuple[int, int], entries: list[tuple[tuple[int, int], np.ndarray, np.ndarray, list[int]]], q: int, w: int
+) -> Crossing:
     longest = max(q ** len(window) for *_, window in entries)
     padded = []
     for target, known, table, _ in entries:
@@ -225,7 +221,7 @@ def _build_crossing(shape, entries, q: int, w: int) -> Crossing:
     for target, _, _, window in entries:
         config[(*target, used[target])] = np.ravel_multi_index(tuple(states[a] for a in window), (q,) * len(window))
         used[target] += 1
-    return Crossing(rows.base, rows.position, rows.stride, rows.table, jnp.asarray(config))
+    return Crossing(rows.base, rows.position, rows.stride, rows.table, integers(config))
 
 
 def _pack(blocks: Sequence[np.ndarray]) -> list[np.ndarray]:

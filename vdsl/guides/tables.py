@@ -15,7 +15,9 @@ from jax import Array
 
 from vdsl.exact.elimination import ConditionalTables
 from vdsl.guides.alphabet import Codec
+from vdsl.guides.arrays import integers, reals
 from vdsl.guides.guide import Configuration, Guide, Params
+from vdsl.lowering.kernels import working_dtype
 
 
 class Tables(Guide):
@@ -80,7 +82,7 @@ def build_tables(tables: ConditionalTables, codec: Codec, cardinalities: np.ndar
     for v in tables.order[::-1]:
         above, log_p = tables.parents[v], tables.log_tables[v]
         shape = tuple(cardinalities[above].tolist())
-        full = np.full((int(np.prod(shape)), q), -np.inf, np.float32)
+        full = np.full((int(np.prod(shape)), q), -np.inf, working_dtype())
         full[:, : cardinalities[v]] = np.broadcast_to(log_p, (*shape, cardinalities[v])).reshape(len(full), -1)
         key = full.tobytes() if full.size <= 4096 else b""
         if not key or key not in seen:
@@ -95,13 +97,13 @@ def build_tables(tables: ConditionalTables, codec: Codec, cardinalities: np.ndar
         stride[v, : len(above)] = [int(np.prod(shape[m + 1 :])) for m in range(len(above))]
         level[v] = level[above].max() + 1 if len(above) else 0
     return Tables(
-        beta=jnp.asarray(1.0 / temperature, float),
-        log_p=jnp.asarray(np.concatenate(pieces)),
-        base=jnp.asarray(base, jnp.int32),
-        parents=jnp.asarray(parents, jnp.int32),
-        stride=jnp.asarray(stride, jnp.int32),
-        levels=jnp.asarray(padded_levels(level), jnp.int32),
-        ln_z=jnp.asarray(tables.ln_z, float),
+        beta=reals(1.0 / temperature),
+        log_p=reals(np.concatenate(pieces)),
+        base=integers(base),
+        parents=integers(parents),
+        stride=integers(stride),
+        levels=integers(padded_levels(level)),
+        ln_z=reals(tables.ln_z),
         codec=codec,
     )
 
