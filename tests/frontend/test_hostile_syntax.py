@@ -80,7 +80,7 @@ ACCEPTED = {
     "semicolons": ";" * (MAX_TOKENS - 1),
     "many statements": "param a\n" * 5000,
     "many numbers": "let a = [" + "1," * 5000 + "]",
-    "a sum of a thousand terms": "let a = " + " + ".join(["b"] * MAX_DEPTH),
+    "the longest sum": "let a = " + " + ".join(["b"] * MAX_DEPTH),
     "a hundred calls inside each other": "let a = " + "f(" * 99 + "b" + ")" * 99,
     "operations in brackets": "let a = " + "(1 + 2^-f(" * 40 + "b" + "))" * 40,
 }

@@ -27,7 +27,7 @@ from vdsl.frontend.lexer import MAX_ERRORS, Token, decode, lex, unescape
 
 __all__ = ["MAX_DEPTH", "MAX_INSIDE", "REDUCTIONS", "decode", "parse"]
 
-MAX_DEPTH = 1000  # of a syntax tree; a sum of n terms is n deep
+MAX_DEPTH = 400  # of a syntax tree: a sum of n terms is n deep, and the checker recurses within Python's own limit
 MAX_INSIDE = 200  # the same, not counting steps to the left operand of a chain
 REDUCTIONS = ("sum", "prod", "mean", "max", "min")
 
