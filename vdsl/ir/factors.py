@@ -317,7 +317,10 @@ def _split(
                 return
             every, present, outer = expand(context, elements, node)
             if node.op == "mean":
-                coefficient = coefficient / np.maximum(np.bincount(outer[present], minlength=elements.count), 1)
+                counts = np.bincount(outer[present], minlength=elements.count)
+                if not counts.all():
+                    raise NotLocal  # a mean over nothing: not a number
+                coefficient = coefficient / counts
             _split(context, body, every.take(present), coefficient[outer[present]], out, term)
         case _:
             try:
@@ -414,7 +417,8 @@ def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     code = np.zeros(len(ranks), int)
     for column in ranks.T:
         mixed = np.asarray(code * (ranks.shape[1] + 1) + column)
-        code = np.unique(mixed, return_inverse=True)[1].reshape(-1)
+        _, code = np.unique(mixed, return_inverse=True)
+        code = code.reshape(-1)
     return ranks, code
 
 

@@ -341,8 +341,8 @@ def collect_reads(context: Context, node: Expr, elements: Elements) -> list[Foun
                 raise NotLocal
         elif isinstance(n, Reduce):
             for row, inner in _unrolled(context, n, here):
-                for child in bodies(n):
-                    visit(child, inner, (*path, row))
+                for body in bodies(n):
+                    visit(body, inner, (*path, row))
         else:
             for child in children(n):
                 visit(child, here, path)
@@ -423,7 +423,7 @@ def _reduce(context: Context, node: Reduce, elements: Elements, scope: Scope, pa
         rows = np.full(every.count, identity, np.result_type(body, identity))
         rows[present] = np.broadcast_to(body, (kept.count,))
         rows = rows.reshape(elements.count, every.count // max(elements.count, 1))
-        total = combine.reduce(rows, axis=1)
+        total = combine.reduce(rows, axis=1, initial=identity)
         if node.op == "mean":
             total = total / present.reshape(elements.count, -1).sum(1)
         return total.reshape((-1, *(1,) * scope.rank))
