@@ -323,8 +323,8 @@ def _pieces(expr: ast.Expr, needed: int) -> list[Piece]:
                 out += ["^", *_pieces(right, _INFIX["^"][2])]
             case ast.Infix(op, _, right):
                 out += [Break(_INFIX[op][0]), f"{op} ", *_pieces(right, _INFIX[op][2])]
-            case ast.Postfix(op):
-                out.append(op)
+            case ast.Postfix(sign):
+                out.append(sign)
             case ast.Index(_, index):
                 out.append(Group("[", [_pieces(i, 0) for i in index], "]"))
     return out

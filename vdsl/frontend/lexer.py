@@ -310,7 +310,7 @@ def _character(source: Source, start: int, end: int) -> Diagnostic:
     character = source.text[start]
     shown = f"`{character}` ({_name(character)})" if character.isprintable() else _name(character)
     times = f", {end - start} times" if end - start > 1 else ""
-    hints = ()
+    hints: tuple[str, ...] = ()
     if unicodedata.category(character).startswith("L"):
         plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
         hints = ("names are made of the letters a-z, A-Z, Greek letters, digits and `_`",)

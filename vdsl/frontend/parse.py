@@ -63,7 +63,7 @@ def parse(source: Source) -> ast.Module:
 def _statement(tokens: list[Token]) -> Any:
     """One statement, or what is wrong with it. Raises `too-deep`."""
     parser, terminals = _parser()
-    state = parser.parse_interactive()
+    state: Any = parser.parse_interactive()  # it asks of a token only its `type`
     at = 0
     try:
         for token in tokens:
@@ -82,7 +82,7 @@ def _statement(tokens: list[Token]) -> Any:
 def _accepted(tokens: list[Token]) -> frozenset[str]:
     """The token types that may follow. Reads again, building nothing: the parser that failed has folded back."""
     parser, terminals = _parser()
-    state = parser.parse_interactive()
+    state: Any = parser.parse_interactive()
     state.parser_state.parse_conf = copy(state.parser_state.parse_conf)
     state.parser_state.parse_conf.callbacks = {}
     for token in tokens:

@@ -81,11 +81,15 @@ def bad_head(tokens: list[Token]) -> Diagnostic | None:
             notes=() if hints else (f"statements start with {_either(HEADS)}",),
             hints=tuple(hints),
         )
-    hints = ()
+    brackets: tuple[str, ...] = ()
     if head.type in _OPERATORS or head.type in _OPERANDS or head.type in ("(", "[", "{", ",", ":", "="):
-        hints = ("a line goes on in the next only inside brackets",)
+        brackets = ("a line goes on in the next only inside brackets",)
     return Diagnostic(
-        "unknown-statement", f"a statement cannot start with {_found(head)}", head.span, "not a statement", hints=hints
+        "unknown-statement",
+        f"a statement cannot start with {_found(head)}",
+        head.span,
+        "not a statement",
+        hints=brackets,
     )
 
 
