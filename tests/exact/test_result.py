@@ -83,7 +83,7 @@ def test_ising_at_the_critical_point(length: int, ln_z: float):
     if length > 8:
         assert "Kaufman" in found.method
         assert set(found.left_out) == {"m2", "chi"}
-        assert "memory" in found.left_out["m2"]
+        assert "elimination" in found.left_out["m2"]
 
 
 def test_the_two_methods_agree(monkeypatch: pytest.MonkeyPatch):

@@ -262,9 +262,9 @@ def test_other_observables_are_not():
 def test_large_lattices_are_fast():
     p = program(lattice(shape=(64, 64)), SPIN, ISING, FIELD)
     factorise(p, THETA)  # warms the lattice's own caches
-    start = time.perf_counter()
+    start = time.process_time()
     graph = factorise(p, THETA)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert sum(len(g.scopes) for g in graph.groups) == 3 * 64 * 64
 
 

@@ -144,7 +144,7 @@ def test_disconnected_graphs():
 
 def test_thousands_of_variables_take_seconds():
     lattice = torus(48, 48)
-    start = time.perf_counter()
+    start = time.process_time()
     symbolic = best_order(of_lattice(lattice), np.full(lattice.n_sites, 2), cells(lattice))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert symbolic.width <= 2 * 48

@@ -115,6 +115,8 @@ def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = 
     measured = _Targets(program, theta)
     if graph.opaque:
         return _enumeration_cost(graph)
+    if torus is not None and _beyond_elimination(torus, measured):
+        return _formula_cost(graph)
     symbolic = plan(graph)
     pairs = {pair for p in measured.polynomials.values() for pair in measured.pairs_of(p)}
     sources = 2 + len(measured.sums) + len(pairs)
@@ -153,11 +155,12 @@ def solve(program: Program, theta: dict[str, float], *, seed: int = 0, samples: 
     torus = _torus(graph, t)
     if graph.opaque and _enumeration_cost(graph).feasible:
         answer = _enumerate(program, targets, graph, t)
+    elif torus is not None and _beyond_elimination(torus, targets):
+        answer = _by_formula(torus, t, targets, graph)
     else:
         symbolic = plan(graph)
-        base = elimination_cost(graph, symbolic, sources=2)
-        if torus is not None and not graph.opaque and not (base.feasible and targets.names):
-            answer = _by_formula(torus, t, targets, base, graph)
+        if torus is not None and not elimination_cost(graph, symbolic, sources=2).feasible:
+            answer = _by_formula(torus, t, targets, graph)
         else:
             answer = _eliminate(targets, graph, t, symbolic, seed, samples)
     return _result(program, theta, t, answer)
@@ -241,14 +244,19 @@ def _torus(graph: FactorGraph, t: float) -> IsingTorus | None:
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 
-def _by_formula(torus: IsingTorus, t: float, targets: _Targets, base: Cost, graph: FactorGraph) -> _Answer:
+def _beyond_elimination(torus: IsingTorus, targets: _Targets) -> bool:
+    """Whether planning an elimination is pointless: nothing but thermodynamics is asked, or the torus is too wide."""
+    return not targets.names or min(torus.shape) > 20
+
+
+def _by_formula(torus: IsingTorus, t: float, targets: _Targets, graph: FactorGraph) -> _Answer:
     """Without a field both states of a site are equally likely, which settles averages of single sites as well."""
     averages = {
         e: ExactValue(p.linear.constant + sum(float(g.tables.mean(1).sum()) for g in p.linear.groups))
         for e, p in targets.polynomials.items()
         if not p.products and all(g.tables.ndim == 2 for g in p.linear.groups)
     }
-    missing = f"elimination would need {base.in_words()}"
+    missing = f"it needs variable elimination, with tables of about 2^{2 * min(torus.shape)} entries"
     method = "Kaufman's formula for the Ising torus"
     return _Answer(kaufman(torus, t), averages, {}, method, _formula_cost(graph), missing)
 
@@ -354,7 +362,8 @@ def _enumerate(
     estimate = _enumeration_cost(graph)
     afford(estimate)
     exprs = targets.exprs if exprs is None else exprs
-    energies, values = [], {e: [] for e in exprs}
+    energies: list[np.ndarray] = []
+    values: dict[Expr, list[np.ndarray]] = {e: [] for e in exprs}
     for states in every_configuration(graph):
         energies.append(graph.energy(states) + sum(_checked(targets, e, states) for _, e in graph.opaque))
         for e in exprs:
@@ -424,13 +433,10 @@ def _derived(
     sampled = [e for e in needed if e in answer.blocks]
     if not sampled:
         return ExactValue(whole)
-    without = np.array(
-        [
-            value(
-                lambda e, k=k: np.delete(answer.blocks[e], k).mean() if e in answer.blocks else answer.averages[e].value
-            )
-            for k in range(_BLOCKS)
-        ]
-    )
+
+    def left_out(k: int) -> Callable[[Expr], float]:
+        return lambda e: float(np.delete(answer.blocks[e], k).mean()) if e in sampled else answer.averages[e].value
+
+    without = np.array([value(left_out(k)) for k in range(_BLOCKS)])
     error = math.sqrt((_BLOCKS - 1) * float(((without - without.mean()) ** 2).mean()))
     return ExactValue(_BLOCKS * whole - (_BLOCKS - 1) * float(without.mean()), error, SAMPLED)

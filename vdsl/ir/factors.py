@@ -416,7 +416,7 @@ def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.put_along_axis(ranks, order, steps, 1)
     code = np.zeros(len(ranks), int)
     for column in ranks.T:
-        mixed = np.asarray(code * (ranks.shape[1] + 1) + column)
+        mixed = np.asarray(code * (variables.shape[1] + 1) + column)
         _, code = np.unique(mixed, return_inverse=True)
         code = code.reshape(-1)
     return ranks, code
