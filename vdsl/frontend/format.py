@@ -336,8 +336,8 @@ def _leaf(expr: ast.Expr) -> list[Piece]:
             return [text]
         case ast.String(value):
             return [_quoted(value)]
-        case ast.Name(name):
-            return [name]
+        case ast.Name(text):
+            return [text]
         case ast.Prefix(op, operand):
             return [f"{op} " if op == "not" else op, *_pieces(operand, 3 if op == "not" else 7)]
         case ast.If(condition, yes, no):
@@ -354,10 +354,10 @@ def _leaf(expr: ast.Expr) -> list[Piece]:
             return [Group("(", [_pieces(i, 0) for i in items], ")", fill=True)]
         case ast.ListExpr(items):
             return [Group("[", [_pieces(i, 0) for i in items], "]", fill=True)]
-        case ast.Reduction(op, binders, where, body):
+        case ast.Reduction(name, binders, where, body):
             over = ", ".join(flat(_binder(b)) for b in binders)
             condition = f" where {flat(_pieces(where, 0))}" if where else ""
-            return [Group(f"{op.id}({over}{condition}:", [_pieces(body, 0)], ")", gap=" ")]
+            return [Group(f"{name.id}({over}{condition}:", [_pieces(body, 0)], ")", gap=" ")]
     raise InternalError(f"no layout for {type(expr).__name__}")
 
 

@@ -338,10 +338,10 @@ class _Builder:
     def parenthesised(self, c: list[Any]) -> Any:
         return replace(c[1], span=_span(c))
 
-    def tuple(self, c: list[Any]) -> ast.TupleExpr:
+    def tuple_of(self, c: list[Any]) -> ast.TupleExpr:
         return ast.TupleExpr(_nodes(c), span=_span(c))
 
-    def list(self, c: list[Any]) -> ast.ListExpr:
+    def list_of(self, c: list[Any]) -> ast.ListExpr:
         return ast.ListExpr(_nodes(c), span=_span(c))
 
     def call(self, c: list[Any]) -> ast.CallExpr:
