@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,11 @@ from vdsl.estimate.chain import independence_chain
 from vdsl.estimate.importance import Draw
 from vdsl.estimate.modes import ModeCheck, check_modes
 from vdsl.estimate.thermo import evaluate_samples, thermodynamics
+from vdsl.fit import TIME_LIMIT, Fit, Guard, fit, load, never_stop
 from vdsl.guides import registry
 from vdsl.guides.guide import Guide, GuideChoice
-from vdsl.inference import checkpoint, train
 from vdsl.ir import interpret
-from vdsl.ir.factors import factorise
+from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.report import result as results
 from vdsl.report import write
 from vdsl.report.progress import Progress
@@ -42,25 +41,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 16384
 _EXACT_SECONDS, _EXACT_BYTES = 10.0, 2**30  # what a comparison may cost
-TIME_LIMIT = 60.0
-_SAVE_EVERY = 2.0  # seconds between checkpoints: what a sudden stop can lose
-_FRESH, _CHAIN = 0x5A, 0x5B  # folded into the seed: fresh samples share no random numbers with training
-
-
-Guard = Callable[[], AbstractContextManager[Callable[[], bool]]]
-
-
-def never_stop() -> AbstractContextManager[Callable[[], bool]]:
-    """A guard for callers that leave Ctrl-C to Python."""
-    return nullcontext(lambda: False)
-
-
-class Interrupted(Exception):
-    """Training was asked to stop; what it had reached is saved if there is a directory."""
-
-    def __init__(self, step: int, steps: int, directory: Path | None):
-        self.step, self.steps, self.directory = step, steps, directory
-        super().__init__(f"stopped at step {step} of {steps}")
+_FRESH, _AGAIN = 0x5A, 0x5B  # folded into the seed: fresh samples share no random numbers with training
 
 
 def solve(
@@ -98,57 +79,70 @@ def execute(
     given: dict[str, Any] | None = None,
     progress: Progress | None = None,
     guard: Guard = never_stop,
-    compare: bool = True,
 ) -> Run:
     """Solves a model, or continues in `directory` where a checkpoint lies there (whose lock the caller holds).
 
-    `given` is what only the caller knows about the model, see `write_start`. `guard` is entered around training and
-    gives a function that is asked between chunks whether to stop. Raises Interrupted when it says so.
+    `given` is what only the caller knows about the model, see `write_start`; `guard` as in `fit`, whose `Interrupted`
+    passes through.
     """
     progress = progress or Progress(sys.stderr, quiet=True)
     started = time.monotonic()
-    program = model.program
-    progress.stage("choosing a guide")
-    theta = interpret.resolve_parameters(program, {})  # in double precision, as the result reports them
-    graph = factorise(program, theta)
-    choice = registry.choose(program, graph, settings.guide)
-    guide = registry.build(choice, program, theta)
-    if directory is not None and not (directory / write.CHECKPOINT).exists():
+    problem = _problem(model, settings, progress)
+    path = None if directory is None else directory / write.CHECKPOINT
+    if directory is not None and path is not None and not path.exists():
         write_start(directory, model, settings, given or {})
-    trained = _train(guide, settings, directory, program.fingerprint, progress, guard, started)
-    progress.stage("drawing fresh samples")
-    draw = fresh_draw(model, guide, trained.params, theta, settings.seed, settings.samples or SAMPLES)
-    progress.stage("checking them against an independent Markov chain")
-    key = jax.random.fold_in(jax.random.key(settings.seed), _CHAIN)
-    density = jax.jit(lambda guide, params, x: guide.log_prob(params, x))
-    modes = check_modes(draw, graph, model, lambda x: density(guide, trained.params, x), key)
-    progress.stage("comparing with exact values")
-    known, why = _known(program, theta) if compare else ({}, "")
-    run = _evaluate(model, choice, guide, trained, draw, modes, known, settings, directory)
-    if why:
-        run.diagnostics["exact"] = why
+    fitted = fit(
+        problem.guide,
+        seed=settings.seed,
+        steps=settings.steps,
+        batch=settings.batch,
+        seconds=_training_time(settings, started),
+        path=path,
+        fingerprint=model.program.fingerprint,
+        progress=progress,
+        guard=guard,
+    )
+    run = _evaluate(problem, fitted, settings, settings.seed, _FRESH, directory, progress)
     if directory is not None:
+        progress.stage("saving")
         write_end(directory, run)
     progress.clear()
     return run
 
 
+def reload(model: Model, settings: SolveSettings, directory: Path, seed: int, samples: int, progress: Progress) -> Run:
+    """The run in a directory, estimated again from new samples. Raises VfeError `bad-checkpoint`."""
+    problem = _problem(model, settings, progress)
+    plan, state, history, seconds, _ = load(problem.guide, directory / write.CHECKPOINT, model.program.fingerprint)
+    fitted = Fit(state.params, plan, int(state.step), seconds, history.arrays())
+    run = _evaluate(problem, fitted, replace(settings, samples=samples), seed, _AGAIN, directory, progress)
+    progress.clear()
+    return run
+
+
 @dataclass(frozen=True)
-class Trained:
-    """The end of training: parameters, how many steps of how many samples in how many seconds, and the log."""
+class _Problem:
+    """A model at its parameters, and the guide it gets."""
 
-    params: Any
-    steps: int
-    batch: int
-    seconds: float
-    history: dict[str, np.ndarray]
+    model: Model
+    theta: dict[str, float]
+    graph: FactorGraph
+    choice: GuideChoice
+    guide: Guide
 
 
-def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float], seed: int, n: int) -> Draw:
+def _problem(model: Model, settings: SolveSettings, progress: Progress) -> _Problem:
+    progress.stage("choosing a guide")
+    theta = interpret.resolve_parameters(model.program, {})  # in double precision, as the result reports them
+    graph = factorise(model.program, theta)
+    choice = registry.choose(model.program, graph, settings.guide)
+    return _Problem(model, theta, graph, choice, registry.build(choice, model.program, theta))
+
+
+def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float], key: jax.Array, n: int) -> Draw:
     """n fresh samples of a guide with their energies and observables, in bounded memory."""
     chunk = min(n, 2048)
     sample = jax.jit(lambda guide, params, key: guide.sample_and_log_prob(params, key, chunk))
-    key = jax.random.fold_in(jax.random.key(seed), _FRESH)
     parts = [jax.device_get(sample(guide, params, k)) for k in jax.random.split(key, -(-n // chunk))]
     x = {name: np.concatenate([part[0][name] for part in parts])[:n] for name in parts[0][0]}
     log_q = np.concatenate([part[1] for part in parts])[:n].astype(np.float64)
@@ -156,109 +150,41 @@ def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float],
     return Draw(x, log_q, energy, interpret.temperature(model.program, theta), theta, observables)
 
 
-def _train(
-    guide: Guide,
-    settings: SolveSettings,
-    directory: Path | None,
-    fingerprint: str,
-    progress: Progress,
-    guard: Guard,
-    started: float,
-) -> Trained:
-    """Trains to the end of the plan, saving on the way; continues from the directory's checkpoint if there is one."""
-    path = None if directory is None else directory / write.CHECKPOINT
-    saved = checkpoint.read(path, fingerprint) if path is not None and path.exists() else None
-    if saved is None:
-        progress.stage("compiling the first training step")
-        plan = train.plan(
-            guide, time_limit=_training_time(settings, started), steps=settings.steps, batch=settings.batch,
-            seed=settings.seed,
-        )  # fmt: skip
-        state, log, before = train.initial_state(guide, plan), _Log(), 0.0
-    else:
-        plan = train.Plan(**saved.metadata["plan"])
-        state = checkpoint.restore(saved, train.initial_state(guide, plan))
-        log, before = _Log(saved.metadata["history"]), saved.metadata["seconds"]
-    began = last_saved = time.monotonic()
-    stopped = False
-
-    def save(state: train.TrainState) -> None:
-        if path is not None:
-            seconds = before + time.monotonic() - began
-            metadata = {"plan": asdict(plan), "history": log.columns, "seconds": seconds}
-            checkpoint.save(path, state, fingerprint, results.strict(metadata))
-
-    def on_chunk(state: train.TrainState, chunk: train.ChunkLog, asked: Callable[[], bool]) -> bool:
-        nonlocal stopped, last_saved
-        log.add(chunk)
-        done = train.finished(plan, state)
-        left = (plan.steps - chunk.step) / max(chunk.steps_per_second, 1e-9)
-        progress.step(chunk.step, plan.steps, chunk.free_energy, chunk.ess, chunk.steps_per_second, left)
-        stopped = not done and asked()
-        if done or stopped or time.monotonic() - last_saved > _SAVE_EVERY:
-            save(state)
-            last_saved = time.monotonic()
-        return not stopped
-
-    if saved is None:
-        save(state)
-    if guide.trainable():
-        with guard() as asked:
-            state = train.train(guide, plan, state, lambda s, c: on_chunk(s, c, asked))
-    if stopped:
-        raise Interrupted(log.last_step, plan.steps, directory)
-    steps = log.last_step if guide.trainable() else 0
-    return Trained(state.params, steps, plan.batch, before + time.monotonic() - began, log.arrays())
-
-
-class _Log:
-    """The training history, column by column, as a checkpoint's metadata holds it."""
-
-    COLUMNS = ("step", "free_energy", "ess", "variance", "steps_per_second", "scale")
-
-    def __init__(self, columns: dict[str, list[float]] | None = None):
-        self.columns = {name: list((columns or {}).get(name, [])) for name in self.COLUMNS}
-
-    @property
-    def last_step(self) -> int:
-        return int(self.columns["step"][-1]) if self.columns["step"] else 0
-
-    def add(self, chunk: train.ChunkLog) -> None:
-        for name, column in self.columns.items():
-            column.append(float(getattr(chunk, name)))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        columns = {k: np.array([np.nan if v is None else v for v in c], float) for k, c in self.columns.items()}
-        return columns | {"step": columns["step"].astype(int)}
-
-
 def _training_time(settings: SolveSettings, started: float) -> float | None:
     """What is left for training: the limit, less the time spent already and a reserve for the estimate."""
     if settings.steps is not None and settings.time_limit is None:
         return None
     limit = settings.time_limit or TIME_LIMIT
-    reserve = min(max(0.15 * limit, 4.0), 30.0)
+    reserve = min(max(0.2 * limit, 8.0), 45.0)
     return max(limit - reserve - (time.monotonic() - started), 0.1 * limit)
 
 
 def _evaluate(
-    model: Model,
-    choice: GuideChoice,
-    guide: Guide,
-    trained: Trained,
-    draw: Draw,
-    modes: ModeCheck,
-    known: dict[str, Any],
+    problem: _Problem,
+    fitted: Fit,
     settings: SolveSettings,
+    seed: int,
+    stream: int,
     directory: Path | None,
+    progress: Progress,
 ) -> Run:
-    """The estimates of a draw, and everything known about their quality, as a run."""
+    """Fresh samples, and all that follows from them: estimates, checks, exact values, the result."""
+    model, theta, guide, params = problem.model, problem.theta, problem.guide, fitted.params
     program = model.program
+    key, chain_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream))
+    progress.stage("drawing fresh samples")
+    draw = fresh_draw(model, guide, params, theta, key, settings.samples or SAMPLES)
     found = thermodynamics(draw, model)
-    chain = independence_chain(draw, settings.seed)
+    chain = independence_chain(draw, seed)
+    progress.stage("checking them against an independent Markov chain")
+    density = jax.jit(lambda guide, params, x: guide.log_prob(params, x))
+    modes = check_modes(draw, problem.graph, model, lambda x: density(guide, params, x), chain_key)
+    progress.stage("comparing with exact values")
+    known, unknown = _known(program, theta)
     warnings = found.quality.warnings + modes.warnings
-    result = header(program, draw.theta, draw.temperature)
-    result["guide"] = {"name": choice.name, "parameters": guide.n_parameters()}
+
+    result = header(program, theta, draw.temperature)
+    result["guide"] = {"name": problem.choice.name, "parameters": guide.n_parameters()}
     result |= {name: getattr(found, name).to_json() for name in results.AVERAGES}
     result["observables"] = {name: value.to_json() for name, value in found.observables.items()}
     result["derived"] = {name: value.to_json() for name, value in found.derived.items()}
@@ -272,44 +198,45 @@ def _evaluate(
         "warnings": [f"{w.code}: {w.message}" for w in warnings],
     }
     result["train"] = {
-        "steps": trained.steps, "batch": trained.batch, "seconds": trained.seconds, "seed": settings.seed,
-    }  # fmt: skip
+        "steps": fitted.steps,
+        "batch": fitted.plan.batch,
+        "seconds": fitted.seconds,
+        "seed": settings.seed,
+    }
     result |= results.footer(jax.default_backend())
     diagnostics = {
-        "guide": {"name": choice.name, "reason": choice.reason, **choice.description},
+        "guide": {"name": problem.choice.name, "reason": problem.choice.reason, **problem.choice.description},
+        "plan": asdict(fitted.plan),
         "pareto_k": found.quality.pareto_k,
         "autocorrelation": chain.autocorrelation,
         "longest_rejection": chain.longest_rejection,
         "variational_energy": found.variational_energy.to_json(),
         "variational_entropy": found.variational_entropy.to_json(),
         "importance_free_energy": found.importance_free_energy.to_json(),
-        "modes": {
-            "method": modes.method,
-            "forward_ess": modes.forward_ess,
-            "ln_z_forward": modes.ln_z_forward.to_json(),
-            "ln_z_bridge": modes.ln_z_bridge.to_json(),
-            "energy": modes.energy.to_json(),
-            "autocorrelation": modes.autocorrelation,
-            "r_hat": modes.r_hat,
-            "acceptance": modes.acceptance,
-            "exchange": modes.exchange,
-        },
+        "modes": _modes(modes),
+        "no_exact_because": unknown,
         "warnings": [{"code": w.code, "message": w.message, "notes": w.notes, "hints": w.hints} for w in warnings],
     }
     return Run(
         model=model,
         settings=settings,
-        choice=choice,
+        choice=problem.choice,
         guide=guide,
-        params=trained.params,
+        params=params,
         draw=draw,
         thermodynamics=found,
         result=results.strict(result),
         diagnostics=results.strict(diagnostics),
-        history=trained.history,
+        history=fitted.history,
         warnings=warnings,
         directory=directory,
     )
+
+
+def _modes(modes: ModeCheck) -> dict[str, Any]:
+    estimates = {name: getattr(modes, name).to_json() for name in ("ln_z_forward", "ln_z_bridge", "energy")}
+    names = ("method", "forward_ess", "autocorrelation", "r_hat", "acceptance", "exchange")
+    return estimates | {name: getattr(modes, name) for name in names}
 
 
 def _known(program: Program, theta: dict[str, float]) -> tuple[dict[str, Any], str]:

@@ -58,8 +58,8 @@ def test_every_flag_is_explained(name):
         (("solve", "x.vfe", "--set", "L"), "is not NAME=VALUE"),
         (("solve", "x.vfe", "--set", "=3"), "is not NAME=VALUE"),
         (("models", "extra"), "does not know what to do with `extra`"),
-        (("check", "no_such_file.vfe"), "there is no file `no_such_file.vfe`"),
-        (("check", "a\0b.vfe"), "NUL"),
+        (("tex", "no_such_file.vfe"), "there is no file `no_such_file.vfe`"),
+        (("tex", "a\0b.vfe"), "NUL"),
     ],
 )
 def test_usage_errors_say_what_to_do_and_exit_2(vdsl, words, expected):
@@ -71,8 +71,8 @@ def test_usage_errors_say_what_to_do_and_exit_2(vdsl, words, expected):
 
 def test_a_misspelt_file_gets_a_suggestion(vdsl, tmp_path):
     (tmp_path / "ising.vfe").write_text("")
-    assert "did you mean `ising.vfe`?" in vdsl("check", "isnig.vfe").err
-    assert "did you mean `ising.vfe`?" in vdsl("check", "ising").err
+    assert "did you mean `ising.vfe`?" in vdsl("tex", "isnig.vfe").err
+    assert "did you mean `ising.vfe`?" in vdsl("tex", "ising").err
 
 
 def test_numbers_on_the_command_line_are_what_they_look_like():

@@ -73,7 +73,7 @@ def run_resume(options: argparse.Namespace) -> int:
         program = program_of(directory, manifest)
         _compare_versions(manifest)
         model = model_of(program, bool(manifest.get("x64")))
-        return _execute(model, _settings_from(manifest, directory), directory, {}, options, started)
+        return _execute(model, settings_from(manifest, directory), directory, {}, options, started)
 
 
 def settings_of(options: argparse.Namespace) -> SolveSettings:
@@ -146,7 +146,8 @@ def _execute(
     started: float,
 ) -> int:
     from vdsl.cli.signals import stop_on_signals, terminate_like_interrupt
-    from vdsl.solve import Interrupted, execute
+    from vdsl.fit import Interrupted
+    from vdsl.solve import execute
 
     progress = Progress(sys.stderr, options.quiet)
     terminate_like_interrupt()
@@ -168,7 +169,7 @@ def _execute(
     return present(run.result, options, directory, title, time.monotonic() - started)
 
 
-def _settings_from(manifest: dict[str, Any], directory: Path) -> SolveSettings:
+def settings_from(manifest: dict[str, Any], directory: Path) -> SolveSettings:
     from vdsl.run import SolveSettings
 
     try:

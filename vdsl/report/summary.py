@@ -47,7 +47,7 @@ def summary(
     `saved` is where the run is; `seconds` what all of it took; `more` what else there is to say, as in `Notes`.
     """
     blocks: list[Heading | Table | Notes] = [
-        Heading(f"{result['model']}{': ' + title if title else ''}", _detail(result)),
+        Heading(f"{result['model']}{': ' + title if title else ''}", detail(result)),
         _thermodynamics(result),
     ]
     if result.get("observables") or result.get("derived"):
@@ -103,7 +103,8 @@ def scan_table(name: str, values: Sequence[float], results: Sequence[Mapping[str
     return (Table(columns + (("ESS",) if with_ess else ()), tuple(rows)),)
 
 
-def _detail(result: Mapping[str, Any]) -> str:
+def detail(result: Mapping[str, Any]) -> str:
+    """Sites, temperature and parameters in one line."""
     parts = [f"{result['sites']} sites", f"temperature {number(result['temperature'])}"]
     parts += [f"{k} = {number(v)}" for k, v in result["params"].items()]
     return ", ".join(parts)
