@@ -473,6 +473,11 @@ CODES: dict[str, Explanation] = {
         "boundary violates it. The claim is tried at the parameters of the run: a field of exactly 0 breaks nothing.",
         "interaction zeeman = -0.1 * sum(i in sites: s[i])\nsymmetry z2(s)",
     ),
+    "symmetry-unchecked": Explanation(
+        "a claimed symmetry was not tried, because the model is too large",
+        "Claims are tried on random configurations by a slow and independent evaluator, for a second or two at most. "
+        "Check the model at a smaller size, `vdsl check FILE --set L=8`; a symmetry seldom depends on the size.",
+    ),
     "no-bond": Explanation(
         "data on bonds are read at two sites that no bond of the set joins",
         "`J[i, j]` looks up the bond that joins i and j, in either direction. Read it at the ends of a bond of its own "

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from vdsl.model import Model
 
 
+_TRIALS = 2  # random configurations that a claimed symmetry is tried on
+_MOST_VISITS = 500_000  # of nodes by the interpreter: about two seconds
+
+
 def load(path: str | Path, allow_path: bool = False, **overrides: object) -> Model:
     """The model in a file, its parameters overridden by name: `load("ising.vfe", L=8)`.
 
@@ -66,4 +70,30 @@ def compile_source(
     from vdsl.frontend.check import check
     from vdsl.frontend.parse import parse
 
-    return check(parse(source), overrides or {}, base_dir, allow_path)
+    program, warnings = check(parse(source), overrides or {}, base_dir, allow_path)
+    return program, (*warnings, *_check_claims(program))
+
+
+def _check_claims(program: Program) -> tuple[Diagnostic, ...]:
+    """Nothing, if the claimed symmetries hold on random configurations; a warning if the model is too large for that.
+
+    Raises VfeError (`symmetry-violated`) otherwise. Claims are tried at the default parameters.
+    """
+    if not program.claims or any(p.default is None for p in program.parameters):
+        return ()
+    import numpy as np
+
+    from vdsl.ir.interpret import resolve_parameters, visits
+    from vdsl.ir.symmetry import verify_claims
+
+    if visits(program) * _TRIALS * (1 + len(program.claims)) > _MOST_VISITS:
+        return (
+            Diagnostic(
+                "symmetry-unchecked",
+                "the claimed symmetries are not checked: the model is too large",
+                hints=("check them at a smaller size, with `--set`",),
+                severity="warning",
+            ),
+        )
+    verify_claims(program, resolve_parameters(program), np.random.default_rng(0), trials=_TRIALS)
+    return ()

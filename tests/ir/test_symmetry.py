@@ -266,8 +266,12 @@ def test_terms_that_use_definitions_and_observables():
 def violations(text: str, **overrides) -> list:
     """The violated claims; they stand on the last line of the text, as a file or a program would have them."""
     text, claims = text.rsplit("\nsymmetry ", 1)
-    program = replace(compiled(text), claims=tuple(Claim(*_parsed(c)) for c in claims.strip().split("; ")))
+    program = claiming(text, *(Claim(*_parsed(c)) for c in claims.strip().split("; ")))
     return verify(program, resolve_parameters(program, overrides), np.random.default_rng(1))
+
+
+def claiming(text: str, *claims: Claim) -> Program:
+    return replace(compiled(text), claims=claims)
 
 
 def _parsed(claim: str) -> tuple[str, tuple[str, ...]]:
@@ -344,7 +348,7 @@ def test_false_claims(text, kind, term):
 
 
 def test_a_violation_is_an_error_with_both_energies():
-    program = compiled(SQUARE + CASES["ising in a field"][0] + "\nsymmetry z2(s), translation")
+    program = claiming(SQUARE + CASES["ising in a field"][0], Claim("z2", ("s",)), Claim("translation"))
     theta = resolve_parameters(program, {"h": 0.5})
     with pytest.raises(VfeError) as caught:
         verify_claims(program, theta, np.random.default_rng(0))
@@ -355,6 +359,17 @@ def test_a_violation_is_an_error_with_both_energies():
     for words in ("`z2` does not hold", "changes `z`", f"{violation.before:.12g}", f"{violation.after:.12g}"):
         assert words in str(caught.value)
     verify_claims(program, resolve_parameters(program, {"h": 0}), np.random.default_rng(0))
+
+
+def test_claims_are_checked_when_a_model_is_compiled():
+    text = SQUARE + "param h = 0.5\n" + ISING + "\ninteraction z = -h * sum(i in sites: s[i])\nsymmetry z2(s)"
+    with pytest.raises(VfeError) as caught:
+        compiled(text)
+    assert [d.code for d in caught.value.diagnostics] == ["symmetry-violated"]
+    assert caught.value.exit_code == 1
+    assert compiled(text.replace("h = 0.5", "h = 0.0")).claims == (Claim("z2", ("s",)),)
+    large = text.replace("square(3, 4)", "square(300, 300)") + "\ntemperature 1"
+    assert "symmetry-unchecked" in {d.code for d in compile_source(Source("<test>", large))[1]}
 
 
 def test_a_fast_energy_may_be_given():
