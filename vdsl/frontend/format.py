@@ -354,10 +354,10 @@ def _leaf(expr: ast.Expr) -> list[Piece]:
             return [Group("(", [_pieces(i, 0) for i in items], ")", fill=True)]
         case ast.ListExpr(items):
             return [Group("[", [_pieces(i, 0) for i in items], "]", fill=True)]
-        case ast.Reduction(op=reduction, binders=binders, where=where, body=body):
+        case ast.Reduction(reduction, binders, where, body):
             over = ", ".join(flat(_binder(b)) for b in binders)
-            condition = f" where {flat(_pieces(where, 0))}" if where else ""
-            return [Group(f"{reduction.id}({over}{condition}:", [_pieces(body, 0)], ")", gap=" ")]
+            filtered = f" where {flat(_pieces(where, 0))}" if where else ""
+            return [Group(f"{reduction.id}({over}{filtered}:", [_pieces(body, 0)], ")", gap=" ")]
     raise InternalError(f"no layout for {type(expr).__name__}")
 
 
