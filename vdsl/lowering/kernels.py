@@ -31,6 +31,18 @@ def complex_dtype() -> np.dtype:
     return jnp.result_type(complex)
 
 
+def working_constant(x: Any) -> Any:
+    """A static scalar as the constant of a compiled function: arrays in the working types, numbers as they are."""
+    if not isinstance(x, np.ndarray | np.generic) or x.dtype == bool:
+        return x
+    match x.dtype.kind:
+        case "f":
+            return np.asarray(x, working_dtype())
+        case "c":
+            return np.asarray(x, complex_dtype())
+    return np.asarray(x, jnp.result_type(int)) if x.dtype.itemsize > 4 else x
+
+
 def is_static(value: Value) -> bool:
     """Whether a value is known when the program is lowered."""
     if isinstance(value, tuple):

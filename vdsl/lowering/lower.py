@@ -123,7 +123,7 @@ def _runner(code: Code) -> Callable[[State], Value]:
     if not isinstance(code, Static):
         return code
     value = code.value
-    return lambda state: value
+    return lambda state: kernels.map_value(kernels.working_constant, value)
 
 
 def prepare(program: Program, x: Mapping[str, Array]) -> dict[str, Array]:

@@ -316,7 +316,7 @@ def _is_plain(reduce: Reduce, program: Program) -> bool:
     if len(wide) != 1 or wide[0].over.kind not in ("sites", "links") or reduce.where is not None:
         return False
     site, axis = (*wide[0].variables, None)[:2]
-    for node in walk(reduce.body):
+    for node in _dependent(reduce):
         match node:
             case Read(_, place, read_axis) if place != Place(site) or read_axis != axis:
                 return False
@@ -325,6 +325,17 @@ def _is_plain(reduce: Reduce, program: Program) -> bool:
             case Reduce() if any(b.over.kind not in FINITE for b in node.binders):
                 return False
     return True
+
+
+def _dependent(reduce: Reduce) -> Iterator[Expr | Place]:
+    """The nodes of a body, without the reductions inside that do not depend on its variables."""
+    bound = bound_variables(reduce)
+    stack: list[Expr | Place] = [reduce.body]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, Reduce) or free_variables(node) & bound:
+            yield node
+            stack.extend(children(node))
 
 
 def _may_leave(reduce: Reduce, program: Program) -> bool:
