@@ -176,7 +176,7 @@ def _field_argument(e: Elaborator, node: ast.Expr, function: str) -> Field | Non
     if isinstance(node, ast.Name) and node.id not in e.locals and node.id in e.world.scope.values:
         found = e.world.value(node.id)
         if isinstance(found, Field):
-            if e._allowed("field", found.name, node) is not None:
+            if e.allowed("field", found.name, node) is not None:
                 return None
             if found.on == "links":
                 return found

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vdsl.errors import Related, Span
-from vdsl.frontend import ast, calls, fold, indexing
+from vdsl.frontend import ast, calls, fold, indexing, places, reductions
+from vdsl.frontend.arithmetic import infix_kind
 from vdsl.frontend.findings import Findings, declared
 from vdsl.frontend.scope import Scope
 from vdsl.frontend.sets import SetTable
@@ -19,33 +20,22 @@ from vdsl.frontend.values import (
     Axis,
     Broken,
     Displacement,
-    LinkPlace,
-    Plaquette,
     Quantity,
     Site,
     Text,
     Value,
-    add_steps,
-    bounds,
-    is_index,
-    move,
     number,
 )
-from vdsl.ir.expr import Binder, Const, Expr, IndexVar, Items, Place, Read, Reduce, SetOf, children, walk
+from vdsl.ir.expr import Const, Expr, IndexVar, Items, Place, Read, SetOf, children, walk
 from vdsl.ir.kinds import (
     BOOL,
-    BOOL_LEVEL,
     COMPLEX_LEVEL,
     INT,
     INT_LEVEL,
     REAL,
-    REAL_LEVEL,
-    Kind,
-    Matrix,
     Scalar,
     Vector,
     is_number,
-    is_real,
     join,
 )
 from vdsl.ir.program import Data, Field
@@ -54,7 +44,6 @@ from vdsl.ir.support import is_discrete
 LARGEST_EXPRESSION = 100_000
 DEEPEST_EXPRESSION = 120
 LONGEST_CHAIN = 30
-LARGEST_REDUCTION = 10**10
 
 
 @dataclass(frozen=True)
@@ -198,7 +187,7 @@ class Elaborator:
             case ast.TupleExpr(items=items) | ast.ListExpr(items=items):
                 return self._items(items, node)
             case ast.Reduction():
-                return self._reduction(node)
+                return reductions.reduction(self, node)
 
     def _literal(self, value: int | float) -> Quantity:
         constant = fold.literal(value)
@@ -251,14 +240,14 @@ class Elaborator:
         scope = self.world.scope
         if name not in scope.values:
             if name in scope.interactions:
-                return self._allowed("field", name, node) or self.world.energy_of(name)
+                return self.allowed("field", name, node) or self.world.energy_of(name)
             return self.world.temperature() if name == "T" else BROKEN
         found = self.world.value(name)
         statement = scope.values[name]
         match found:
             case Field():
                 hint = f"{name}[x, mu]" if found.on == "links" else f"{name}[i]"
-                return self._allowed("field", name, node) or self.error(
+                return self.allowed("field", name, node) or self.error(
                     "bad-index",
                     f"the field `{name}` has one value per {found.on[:-1]}: say which",
                     node.span,
@@ -266,14 +255,14 @@ class Elaborator:
                     hints=[f"write `{hint}` inside a reduction"],
                 )
             case Data():
-                return self._allowed("data", name, node) or indexing.read_data(self, found, node, ())
+                return self.allowed("data", name, node) or indexing.read_data(self, found, node, ())
         match statement:
             case ast.ParamDecl() if isinstance(found, Quantity) and not fold.is_static(found.expr):
-                return self._allowed("parameter", name, node) or found
+                return self.allowed("parameter", name, node) or found
             case ast.Let() if isinstance(found, Quantity) and not fold.is_static(found.expr):
-                return self._allowed("parameter", name, node) or found
+                return self.allowed("parameter", name, node) or found
             case ast.ObservableDecl():
-                return self._allowed("observable", name, node) or found
+                return self.allowed("observable", name, node) or found
             case ast.DerivedDecl():
                 if self.role is DERIVED:
                     return found
@@ -286,7 +275,7 @@ class Elaborator:
                 )
         return found
 
-    def _allowed(self, what: str, name: str, node: ast.Expr) -> Broken | None:
+    def allowed(self, what: str, name: str, node: ast.Expr) -> Broken | None:
         """None when this role may depend on such a thing; otherwise the error is reported."""
         role = self.role
         allowed = {
@@ -333,7 +322,7 @@ class Elaborator:
         if isinstance(value, Broken):
             return BROKEN
         if op == "-" and isinstance(value, Axis | Displacement):
-            return self._scale(Const(-1), value)
+            return places.scale(Const(-1), value)
         operand = self.as_quantity(value, node.span)
         if isinstance(operand, Broken):
             return BROKEN
@@ -402,11 +391,11 @@ class Elaborator:
         if op in ("+", "-", "*") and isinstance(a, Site | Axis | Displacement) | isinstance(
             b, Site | Axis | Displacement
         ):
-            return self._combine_places(op, a, b, node)
+            return places.combine_places(self, op, a, b, node)
         left, right = self.as_quantity(a, node.left.span), self.as_quantity(b, node.right.span)
         if isinstance(left, Broken) or isinstance(right, Broken):
             return BROKEN
-        kind = _infix_kind(op, left, right, self.ranges)
+        kind = infix_kind(op, left, right, self.ranges)
         if kind is None:
             return self._mismatch(op, left, right, node)
         if op in ("==", "!="):
@@ -429,57 +418,6 @@ class Elaborator:
         elif op in ("<", "<=", ">", ">=", "==", "!=") and any(q.kind == Scalar(COMPLEX_LEVEL) for q in (left, right)):
             hints = ["compare `re(…)`, `im(…)` or `abs(…)`"]
         return self.error(code, f"`{op}` cannot combine {left} and {right}", node.span, hints=hints)
-
-    def _combine_places(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
-        match op, a, b:
-            case "*", Quantity(kind, amount), Axis() | Displacement():
-                return self._scale(amount, b) if kind == INT and is_index(amount) else self._bad_place(op, a, b, node)
-            case "*", Axis() | Displacement(), Quantity():
-                return self._combine_places(op, b, a, node)
-            case "+", Axis() | Displacement() | Quantity(), Site():
-                return self._combine_places(op, b, a, node)
-        first = None if isinstance(a, Site) else self._steps(a, node.left.span)
-        second = None if isinstance(b, Site) else self._steps(b, node.right.span)
-        if op == "*" or (first is None and not isinstance(a, Site)) or second is None:
-            return self._bad_place(op, a, b, node)
-        steps = second.steps if op == "+" else self._scale(Const(-1), second).steps
-        if isinstance(a, Site):
-            return Site(move(a.place, steps, _add_amounts))
-        return Displacement(add_steps(first.steps, steps, _add_amounts)) if first else BROKEN
-
-    def _bad_place(self, op: str, a: Value, b: Value, node: ast.Infix) -> Broken:
-        hints: list[str] = []
-        notes = ["a site moves by an axis (`x + mu`), a multiple of one (`x - 2*mu`), or whole cells (`i + (1, -1)`)"]
-        if (isinstance(a, Quantity) and isinstance(a.kind, Vector)) or (
-            isinstance(b, Quantity) and isinstance(b.kind, Vector)
-        ):
-            sets = self.world.sets()
-            axes = sets.lattice.n_axes if sets else 0
-            notes = [f"the lattice has {axes} axes, so a displacement is {axes} integers known when compiling"]
-        elif isinstance(a, Site) and isinstance(b, Site):
-            hints = ["to compare two sites, write `i == j`"] if op == "-" else []
-        verb = {"+": "plus", "-": "minus", "*": "times"}[op]
-        return self.error("kind-mismatch", f"{a} {verb} {b} is not a place", node.span, notes=notes, hints=hints)
-
-    def _steps(self, value: Value, span: Span) -> Displacement | None:
-        """A displacement out of an axis, a displacement, a tuple of integers, or (in one dimension) an integer."""
-        sets = self.world.sets()
-        n_axes = sets.lattice.n_axes if sets else 0
-        match value:
-            case Displacement():
-                return value
-            case Axis(axis):
-                return Displacement(((axis, Const(1)),))
-            case Quantity(Vector(n), Items(items)) if n == n_axes and all(is_index(x) for x in items):
-                return Displacement(move(Place(None), tuple(enumerate(items)), _add_amounts).steps)
-            case Quantity(kind, amount) if kind == INT and n_axes == 1 and is_index(amount):
-                return Displacement(move(Place(None), ((0, amount),), _add_amounts).steps)
-        return None
-
-    def _scale(self, amount: Expr, value: Axis | Displacement) -> Displacement:
-        steps = value.steps if isinstance(value, Displacement) else ((value.axis, Const(1)),)
-        scaled = tuple((axis, fold.binary("*", amount, n) if n != Const(1) else amount) for axis, n in steps)
-        return Displacement(move(Place(None), scaled, _add_amounts).steps)
 
     def _if(self, node: ast.If) -> Value:
         condition, yes, no = self.quantity(node.condition), self.quantity(node.yes), self.quantity(node.no)
@@ -514,118 +452,6 @@ class Elaborator:
         """A variable that no other reduction uses."""
         self._fresh += 1
         return f"{prefix}.{self._fresh}"
-
-    def _reduction(self, node: ast.Reduction) -> Value:
-        sets = self.world.sets()
-        if sets is None:
-            return BROKEN
-        before = self.locals
-        binders: list[Binder] = []
-        elements = 1
-        try:
-            for binder in node.binders:
-                names, more = self._bind(binder, sets)
-                if more is None:
-                    return BROKEN
-                for b in more:
-                    elements *= sets.count(b.over)
-                binders += more
-                self.locals = self.locals | names
-            where = None if node.where is None else self.quantity(node.where)
-            body = self.quantity(node.body)
-        finally:
-            self.locals = before
-        if isinstance(where, Quantity) and where.kind != BOOL:
-            where = self.error(
-                "kind-mismatch",
-                f"`where` needs a truth value, and this is {where}",
-                node.where.span if node.where else node.span,
-                hints=["compare it: `x != 0`"],
-            )
-        if isinstance(body, Broken) or isinstance(where, Broken):
-            return BROKEN
-        if elements > LARGEST_REDUCTION:
-            return self.error(
-                "too-large",
-                f"this `{node.op.id}` runs over {elements:.3g} elements",
-                node.span,
-                notes=[f"at most {LARGEST_REDUCTION:.0e}"],
-                exit_code=4,
-            )
-        if elements == 0 and node.op.id in ("mean", "max", "min"):
-            return self.error("empty-set", f"`{node.op.id}` over an empty set has no value", node.span)
-        kind = _reduction_kind(node.op.id, body.kind)
-        if kind is None:
-            hints = {
-                BOOL: ["count with `if … then 1 else 0`"],
-            }.get(body.kind, [])  # type: ignore[call-overload]
-            return self.error("kind-mismatch", f"`{node.op.id}` does not reduce {body}", node.body.span, hints=hints)
-        condition = None if where is None or where.expr == Const(True) else where.expr
-        return Quantity(kind, Reduce(node.op.id, tuple(binders), body.expr, condition))
-
-    def _bind(self, binder: ast.BinderExpr, sets: SetTable) -> tuple[dict[str, Value], list[Binder] | None]:
-        over = self.set_of(binder.over)
-        names = [n.id for n in binder.names]
-        if over is None:
-            return {}, None
-        expected = {
-            "sites": (1,),
-            "axes": (1,),
-            "range": (1,),
-            "links": (1, 2),
-            "planes": (2,),
-            "plaquettes": (1, 3),
-            "bonds": (2,),
-            "pairs": (2,),
-        }[over.kind]
-        if len(names) not in expected:
-            example = {"links": "l", "plaquettes": "p", "planes": "<mu, nu>", "bonds": "<i, j>", "pairs": "<i, j>"}
-            self.error(
-                "bad-binder",
-                f"an element of this set needs {' or '.join(map(str, expected))} "
-                f"variable{'s' if expected != (1,) else ''}, and there {'is' if len(names) == 1 else 'are'} "
-                f"{len(names)}",
-                binder.span,
-                hints=[f"write `{example.get(over.kind, 'i')} in …`"],
-            )
-            return {}, None
-        lattice = sets.lattice
-        closed = "open" not in lattice.boundary
-        site, a, b = self.fresh("x"), self.fresh("mu"), self.fresh("nu")
-        self.ranges[site] = (0, max(0, lattice.n_sites - 1))
-        self.ranges[a] = self.ranges[b] = (0, max(0, lattice.n_axes - 1))
-        here = Site(Place(site))
-        match over.kind:
-            case "sites":
-                return {names[0]: here}, [Binder((site,), over)]
-            case "axes":
-                return {names[0]: Axis(a)}, [Binder((a,), over)]
-            case "planes":
-                return {names[0]: Axis(a), names[1]: Axis(b)}, [Binder((a, b), over)]
-            case "links":
-                split = [Binder((site,), SetOf("sites")), Binder((a,), SetOf("axes"))]
-                bound: dict[str, Value] = (
-                    {names[0]: LinkPlace(Place(site), a)} if len(names) == 1 else {names[0]: here, names[1]: Axis(a)}
-                )
-                return bound, split if closed else [Binder((site, a), over)]
-            case "plaquettes":
-                split = [Binder((site,), SetOf("sites")), Binder((a, b), SetOf("planes"))]
-                if len(names) == 1:
-                    bound = {names[0]: Plaquette(Place(site), a, b)}
-                else:
-                    bound = dict(zip(names, (here, Axis(a), Axis(b)), strict=True))
-                return bound, split if closed else [Binder((site, a, b), over)]
-            case "range":
-                start, stop, step = over.bounds
-                k = self.fresh("k")
-                steps = len(range(start, stop, step))
-                last = start + step * max(0, steps - 1)
-                self.ranges[k] = (min(start, last), max(start, last))
-                return {names[0]: Quantity(INT, IndexVar(k))}, [Binder((k,), over)]
-        i, j = self.fresh("i"), self.fresh("j")
-        self.ranges[i] = self.ranges[j] = self.ranges[site]
-        bond_set = over.name if over.kind == "bonds" else "pairs"
-        return {names[0]: Site(Place(i), bond_set), names[1]: Site(Place(j), bond_set)}, [Binder((i, j), over)]
 
     def set_of(self, node: ast.Expr) -> SetOf | None:
         """The set that a name or a call stands for; None when it is none (reported)."""
@@ -671,85 +497,3 @@ class Elaborator:
 
 def _spread(expr: Expr, n: int) -> tuple[Expr, ...]:
     return expr.items if isinstance(expr, Items) else (expr,) * n
-
-
-def _add_amounts(a: Expr, b: Expr) -> Expr:
-    if b == Const(0):
-        return a
-    return b if a == Const(0) else fold.binary("+", a, b)
-
-
-def _infix_kind(op: str, left: Quantity, right: Quantity, ranges: dict[str, tuple[int, int]]) -> Kind | None:
-    a, b = left.kind, right.kind
-    match op:
-        case "+" | "-":
-            return None if BOOL in (a, b) else join(a, b)
-        case "*":
-            return _product_kind(a, b)
-        case "/":
-            return _quotient_kind(a, b)
-        case "//" | "%":
-            return join(a, b) if is_real(a) and is_real(b) else None
-        case "^":
-            return _power_kind(left, right, ranges)
-        case "==" | "!=":
-            same = isinstance(a, Scalar) and isinstance(b, Scalar) and join(a, b) is not None
-            return BOOL if same and COMPLEX_LEVEL not in (a.level, b.level) else None  # type: ignore[union-attr]
-        case "<" | "<=" | ">" | ">=":
-            return BOOL if is_real(a) and is_real(b) else None
-        case "and" | "or":
-            return BOOL if a == b == BOOL else None
-    return None
-
-
-def _product_kind(a: Kind, b: Kind) -> Kind | None:
-    match a, b:
-        case (Scalar(x), Scalar(y)) if min(x, y) > BOOL_LEVEL:
-            return Scalar(max(x, y))
-        case (Scalar(x), Vector(n, y)) | (Vector(n, y), Scalar(x)) if x > BOOL_LEVEL:
-            return Vector(n, max(x, y))
-        case (Scalar(x), Matrix() as m) | (Matrix() as m, Scalar(x)) if x > BOOL_LEVEL:
-            return m
-        case (Matrix(n), Matrix(m)) if n == m:
-            return a
-    return None
-
-
-def _quotient_kind(a: Kind, b: Kind) -> Kind | None:
-    if not isinstance(b, Scalar) or b == BOOL or a == BOOL:
-        return None
-    match a:
-        case Scalar(level):
-            return Scalar(max(level, b.level, REAL_LEVEL))
-        case Vector(n, level):
-            return Vector(n, max(level, b.level, REAL_LEVEL))
-    return a
-
-
-def _power_kind(left: Quantity, right: Quantity, ranges: dict[str, tuple[int, int]]) -> Kind | None:
-    a, b = left.kind, right.kind
-    if not (is_number(a) and is_number(b) and isinstance(a, Scalar) and isinstance(b, Scalar)):
-        return None
-    if a == b == INT:
-        known = bounds(right.expr, ranges) if is_index(right.expr) else None
-        return INT if known is not None and known[0] >= 0 else REAL
-    return Scalar(max(a.level, b.level))
-
-
-def _reduction_kind(op: str, body: Kind) -> Kind | None:
-    match op, body:
-        case _, Scalar(level) if level == BOOL_LEVEL:
-            return None
-        case "sum", _:
-            return body
-        case "mean", Scalar(level):
-            return Scalar(max(level, REAL_LEVEL))
-        case "mean", Vector(n, level):
-            return Vector(n, max(level, REAL_LEVEL))
-        case "mean", Matrix():
-            return body
-        case "prod", Scalar():
-            return body
-        case "max" | "min", Scalar(level) if level < COMPLEX_LEVEL:
-            return body
-    return None

@@ -139,7 +139,8 @@ def read_array(
         else:
             array = np.load(file, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError, KeyError, SyntaxError) as found:
-        reason = "it holds Python objects" if "bject" in str(found) else "it is damaged or of another format"
+        known = isinstance(found, ValueError) and _begins_with(file, (b"\x93NUMPY", b"PK"))
+        reason = "it holds Python objects" if known and "bject" in str(found) else "it is damaged or of another format"
         findings.error("bad-data-file", f"`{path.value}` cannot be read: {reason}", path.span)
         return None
     if array.dtype.kind not in "biufc":
@@ -178,6 +179,11 @@ def _parse_rows(reader, path: ast.String, findings: Findings) -> Rows | None:
             return None
         rows.append((line, row))
     return rows
+
+
+def _begins_with(file: Path, marks: tuple[bytes, ...]) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(8).startswith(marks)
 
 
 def _reason(found: Exception) -> str:

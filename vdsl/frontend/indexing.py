@@ -25,9 +25,9 @@ def index(e: Elaborator, node: ast.Index) -> Value:
     if isinstance(node.value, ast.Name) and node.value.id not in e.locals and node.value.id in e.world.scope.values:
         found = e.world.value(node.value.id)
         if isinstance(found, Field):
-            return e._allowed("field", found.name, node.value) or read_field(e, found, node)
+            return e.allowed("field", found.name, node.value) or read_field(e, found, node)
         if isinstance(found, Data):
-            return e._allowed("data", found.name, node.value) or read_data(e, found, node, node.index)
+            return e.allowed("data", found.name, node.value) or read_data(e, found, node, node.index)
     value = e.value(node.value)
     if isinstance(value, Broken):
         return BROKEN
