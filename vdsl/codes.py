@@ -484,4 +484,75 @@ CODES: dict[str, Explanation] = {
         "set, `<i, j> in nn`, or restrict the reduction with `where`.",
         "data J on nn ~ normal(0, 1) seed 1\ninteraction e = sum(<i, j> in nnn: J[i, j] * s[i] * s[j])",
     ),
+    "unsupported-support": Explanation(
+        "a field has no counterpart in the library that the model is handed to",
+        "`model.to_numpyro()` gives every field a sample site with its base measure. NumPyro has none for SU(3) matrices; "
+        "`model.log_density` is an ordinary JAX function that other samplers can use.",
+    ),
+    "no-lattice": Explanation(
+        "a reduction over sites, bonds or axes in a model without a lattice",
+        "Declare one: `lattice square(L, L)`.",
+        "interaction e = sum(i in sites: 1)",
+    ),
+    # Runs, guides and commands
+    "bad-checkpoint": Explanation(
+        "a checkpoint is damaged, or belongs to another model",
+        "A run continues only from what it saved itself, under the same model, data and settings. Nothing was "
+        "changed; start the run again, or give the directory of another one. The exit code is 2.",
+    ),
+    "bad-result": Explanation(
+        "a result file is damaged or of another format",
+        "`result.json` is written by `vdsl solve` and read by `vdsl report`. Run the model again if it was edited or "
+        "cut short. The exit code is 2.",
+    ),
+    "disk-full": Explanation(
+        "there is no room left on the disk",
+        "What was saved before is intact. Free some space and continue with `vdsl resume`. The exit code is 4.",
+    ),
+    "resource-limit": Explanation(
+        "the machine ran out of memory or of open files",
+        "Use a smaller lattice or a smaller `--batch`. The exit code is 4.",
+    ),
+    "unwritable": Explanation(
+        "a file or directory cannot be used",
+        "The message gives the reason of the operating system. The exit code is 2.",
+    ),
+    "out-exists": Explanation(
+        "the output exists already", "Nothing is overwritten unless `--force` is given. The exit code is 2."
+    ),
+    "run-busy": Explanation(
+        "another process is working on this run", "Wait for it to end, or choose another `--out`. The exit code is 2."
+    ),
+    "not-a-run": Explanation(
+        "a directory that is not a run",
+        "A run directory is what `vdsl solve` says it saved to, for example runs/ising-1. The exit code is 2.",
+    ),
+    "other-versions": Explanation(
+        "a warning: a run continues under other versions of the software",
+        "The numbers may differ in the last digits from what an uninterrupted run would have given.",
+    ),
+    "bad-setting": Explanation(
+        "a setting of the training that cannot work", "The message says which, and why. The exit code is 2."
+    ),
+    "no-guide": Explanation(
+        "no guide serves a field of this type", "Guides exist for discrete fields. The message names the field."
+    ),
+    "unknown-guide": Explanation(
+        "a guide that is not known",
+        "The guides are listed with the message; without `--guide` the best one is chosen from the model.",
+    ),
+    "guide-cannot-serve": Explanation(
+        "a guide that does not fit the model",
+        "The message says what it needs. Without `--guide` one that fits is chosen.",
+    ),
+    "method-cannot-serve": Explanation(
+        "a sampling method that does not fit the model", "The message says what it needs; local updates always apply."
+    ),
+    "no-matplotlib": Explanation(
+        "plots need matplotlib", 'Install it with `pip install "vdsl[plot]"`. The exit code is 2.'
+    ),
+    "usage": Explanation(
+        "the command line is not understood",
+        "The message says what was expected. `vdsl --help` lists the commands. The exit code is 2.",
+    ),
 }

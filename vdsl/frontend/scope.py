@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from vdsl.errors import Related, Span
 from vdsl.frontend import ast
@@ -129,7 +130,7 @@ def _declare(module: ast.Module, findings: Findings) -> Scope:
     return scope
 
 
-def _add(table: dict, statement, findings: Findings) -> None:
+def _add(table: dict[str, Any], statement: Any, findings: Findings) -> None:
     name = statement.name
     if name.id in table:
         first = table[name.id].name
@@ -144,7 +145,7 @@ def _add(table: dict, statement, findings: Findings) -> None:
     table[name.id] = statement
 
 
-def _only(what: str, first, statement, findings: Findings):
+def _only(what: str, first: Any, statement: Any, findings: Findings) -> Any:
     if first is None:
         return statement
     findings.error(
@@ -537,8 +538,8 @@ def _declaration_name(node: Node, scope: Scope) -> tuple[str, Span]:
     if kind == "lattice" and scope.lattice is not None:
         named = scope.lattice.kind if isinstance(scope.lattice, ast.LatticeDecl) else scope.lattice.name
         return "lattice", named.span
-    table: dict = {"value": scope.values, "function": scope.functions, "interaction": scope.interactions}[kind]
-    return name, table[name].name.span
+    tables: dict[str, Any] = {"value": scope.values, "function": scope.functions, "interaction": scope.interactions}
+    return name, tables[kind][name].name.span
 
 
 _KINDS = {ast.ParamDecl: "parameter", ast.Let: "constant", ast.DataDecl: "data"}
