@@ -486,8 +486,8 @@ CODES: dict[str, Explanation] = {
     ),
     "unsupported-support": Explanation(
         "a field has no counterpart in the library that the model is handed to",
-        "`model.to_numpyro()` gives every field a sample site with its base measure. NumPyro has none for SU(3) matrices; "
-        "`model.log_density` is an ordinary JAX function that other samplers can use.",
+        "`model.to_numpyro()` gives every field a sample site with its base measure. NumPyro has none for SU(3) "
+        "matrices; `model.log_density` is an ordinary JAX function that other samplers can use.",
     ),
     "no-lattice": Explanation(
         "a reduction over sites, bonds or axes in a model without a lattice",

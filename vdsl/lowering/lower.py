@@ -425,7 +425,7 @@ class Lowering:
                 parts = self._unrolled_parts(node, frame)
             case _:
                 parts = self._row_parts(node, frame)
-        codes = [c for p in parts for c in (p.value, p.mask) if c is not None]
+        codes = [c for p in parts for c in (*p.factors, p.mask) if c is not None]
         if all(isinstance(c, Static) for c in codes):
             return Static(_combine(node.op, parts, None))
         return lambda state: _combine(node.op, parts, state)
@@ -542,7 +542,8 @@ class Lowering:
                     return []
                 continue
             mask = code if mask is None else lift(lambda a, b: kernels.binary("and", a, b), mask, code)
-        return [_Part(self.lower(node.body, frame), mask, outer, inner, segments)]
+        factors = tuple(self.lower(e, frame) for e in _factors(node.body))
+        return [_Part(factors, mask, outer, inner, segments)]
 
     def _matmul(self, node: Reduce, frame: Frame) -> Code:
         """Σ_(i,j) c·M(i,j)·f(i)·g(j) = c·fᵀMg with a dense constant M."""
@@ -576,7 +577,7 @@ class Lowering:
 class _Part:
     """Values to be reduced: shape outer + inner, over the inner axes; or rows, into `segments` of the outer shape."""
 
-    value: Code
+    factors: tuple[Code, ...]  # the values are their product
     mask: Code | None
     outer: tuple[int, ...]
     inner: tuple[int, ...] | None
@@ -594,20 +595,41 @@ def _combine(op: str, parts: list[_Part], state: State | None) -> Value:
     """The reduction of all parts: values of one shape meet element by element, so that each shape is reduced once."""
     if not parts:
         return {"sum": 0.0, "mean": np.nan, "prod": 1.0, "max": -np.inf, "min": np.inf}[op]
-    values: dict[Any, Value] = {}
+    products: dict[Any, list[list[Value]]] = {}
     order: dict[Any, _Part] = {}
     for p in parts:
-        value = run(p.value, state)
+        factors = [run(c, state) for c in p.factors]
         if p.mask is not None:
-            mask = run(p.mask, state)
-            value = kernels.map_value(lambda v, m=mask: _masked(op, m, v), value)
+            mask, value = run(p.mask, state), _product(factors)
+            factors = [kernels.map_value(lambda v, m=mask: _masked(op, m, v), value)]
         key = (p.outer, p.inner, id(p.segments) if p.segments is not None else None)
-        values[key] = _join(op, values[key], value) if key in values else value
+        products.setdefault(key, []).append(factors)
         order[key] = p
-    total = fold(lambda a, b: _join(op, a, b), [_reduced(op, order[k], v) for k, v in values.items()])
+    total = fold(lambda a, b: _join(op, a, b), [_reduced(op, order[k], _met(op, v)) for k, v in products.items()])
     if op == "mean":
         return kernels.binary("/", total, fold(lambda a, b: a + b, [_count(p, state) for p in parts]))
     return total
+
+
+def _met(op: str, products: list[list[Value]]) -> Value:
+    """Products met element by element; in a sum, factors that all of them share are taken out once."""
+    scalar = not any(isinstance(f, tuple) for factors in products for f in factors)
+    if op not in ("sum", "mean") or len(products) == 1 or not scalar:
+        return fold(lambda a, b: _join(op, a, b), [_product(factors) for factors in products])
+    rest = [list(factors) for factors in products]
+    shared = []
+    for factor in products[0]:
+        places = [next((k for k, f in enumerate(factors) if f is factor), None) for factors in rest]
+        if not kernels.is_static(factor) and None not in places:
+            shared.append(factor)
+            for factors, k in zip(rest, places, strict=True):
+                del factors[k]
+    total = fold(lambda a, b: _join(op, a, b), [_product(factors) for factors in rest])
+    return _product([*shared, total])
+
+
+def _product(factors: list[Value]) -> Value:
+    return fold(lambda a, b: kernels.binary("*", a, b), factors) if factors else 1
 
 
 def _join(op: str, a: Value, b: Value) -> Value:
@@ -642,7 +664,7 @@ def _reduced_scalar(op: str, part: _Part, value: Any) -> Any:
         return _plain(result) if static else result
     n = math.prod(part.outer)
     if not part.outer:  # one segment: a plain reduction of the rows
-        return _reduced_scalar(op, _Part(part.value, None, (), part.shape), value)
+        return _reduced_scalar(op, _Part((), None, (), part.shape), value)
     reducer = {"sum": jax.ops.segment_sum, "mean": jax.ops.segment_sum, "prod": jax.ops.segment_prod,
                "max": jax.ops.segment_max, "min": jax.ops.segment_min}[op]  # fmt: skip
     rows = jnp.broadcast_to(kernels.real_number(value), part.shape)
