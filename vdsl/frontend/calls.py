@@ -90,11 +90,9 @@ def _built_in(e: Elaborator, function: Function, node: ast.CallExpr) -> Value:
     if function.name == "delta":
         e.warn_exact(expressions[0], expressions[1], node.span)
     folded = fold.call(function.name, expressions)
-    return Quantity(kind, Const(float(folded.value)) if _is_int(folded) and kind == REAL else folded)
-
-
-def _is_int(expr: Expr) -> bool:
-    return isinstance(expr, Const) and isinstance(expr.value, int) and not isinstance(expr.value, bool)
+    if kind == REAL and isinstance(folded, Const) and isinstance(folded.value, int):
+        folded = Const(float(folded.value))
+    return Quantity(kind, folded)
 
 
 def _advice(name: str, kinds: list[Kind]) -> list[str]:

@@ -6,6 +6,8 @@ when the name is taken. Shared parts of an expression get names of their own at 
 
 from __future__ import annotations
 
+from typing import Any
+
 from vdsl.ir.expr import (
     Binary,
     Binder,
@@ -99,5 +101,5 @@ class _Renamer:
         return f"{prefix}{count}" if count else prefix
 
 
-def _axis(axis: int | str | None, names: Renaming):
+def _axis(axis: Any, names: Renaming) -> Any:
     return names.get(axis, axis) if isinstance(axis, str) else axis

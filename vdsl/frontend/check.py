@@ -19,7 +19,9 @@ from vdsl.frontend.parameters import is_structural, typed_overrides
 from vdsl.frontend.scope import Scope, report_unused, resolve
 from vdsl.frontend.values import Quantity
 from vdsl.ir.expr import Const
-from vdsl.ir.program import Data, Field, Observable, Program
+from vdsl.ir.program import Claim, Data, Field, Observable, Program, Scan, Settings
+
+Options = tuple[list[Claim], list[Scan], Settings | None, Settings | None]
 
 
 def check(
@@ -106,7 +108,7 @@ def _program(
     )
 
 
-def _options(module: ast.Module, scope: Scope, world: ModelDeclarations):
+def _options(module: ast.Module, scope: Scope, world: ModelDeclarations) -> Options:
     fields = [name for name, s in scope.values.items() if isinstance(s, ast.FieldDecl)]
 
     def field_of(name: str) -> Field | None:

@@ -207,7 +207,9 @@ class DataChecker:
             return None
         return self._matched(rows, keys, over, n or 0, default, file.path)
 
-    def _array(self, s: ast.DataDecl, file: ast.FromFile, member: str | None, over: SetOf | None, n: int | None):
+    def _array(
+        self, s: ast.DataDecl, file: ast.FromFile, member: str | None, over: SetOf | None, n: int | None
+    ) -> np.ndarray | None:
         array = read_array(file.path, self.base_dir, self.allow_path, self.findings, member)
         if array is None:
             return None
@@ -240,7 +242,9 @@ class DataChecker:
             return None
         return np.array([row[0] for _, row in rows], float)
 
-    def _matched(self, rows: Rows, keys: int, over: SetOf, n: int, default: float | None, path: ast.String):
+    def _matched(
+        self, rows: Rows, keys: int, over: SetOf, n: int, default: float | None, path: ast.String
+    ) -> np.ndarray | None:
         """Rows put in the order of the set by the numbers they start with."""
         waiting = self._elements(over)
         width = len(rows[0][1]) - keys if rows else 1
@@ -249,15 +253,18 @@ class DataChecker:
         given: dict[tuple[int, ...], int] = {}
         for line, row in rows:
             if any(x != int(x) for x in row[:keys]):
-                return self._bad_row(path, line, row[:keys], "does not start with whole numbers", path.span)
+                self._bad_row(path, line, row[:keys], "does not start with whole numbers", path.span)
+                return None
             key = tuple(int(x) for x in row[:keys])
             key = (min(key), max(key)) if over.kind == "bonds" else key
             places = waiting.get(key)
             if places is None:
-                return self._bad_row(path, line, row[:keys], f"is no {what} of {self._name(over)}", path.span)
+                self._bad_row(path, line, row[:keys], f"is no {what} of {self._name(over)}", path.span)
+                return None
             if not places:
                 again = f"repeats the {what} of row {given[key]}"
-                return self._bad_row(path, line, row[:keys], again, path.span)
+                self._bad_row(path, line, row[:keys], again, path.span)
+                return None
             given[key] = line
             values[places.pop(0)] = row[keys:]
         missing = [key for key, places in waiting.items() if places]

@@ -24,7 +24,7 @@ from vdsl.frontend.expressions import (
 from vdsl.frontend.findings import Findings, declared
 from vdsl.frontend.lattices import LatticeChecker, check_antiperiodic
 from vdsl.frontend.parameters import Overrides, enforce, is_structural
-from vdsl.frontend.scope import Scope
+from vdsl.frontend.scope import Scope, ValueDeclaration
 from vdsl.frontend.sets import SetTable
 from vdsl.frontend.supports import support_of
 from vdsl.frontend.values import BROKEN, Broken, Quantity, Value, number
@@ -265,7 +265,7 @@ class ModelDeclarations:
 
     # Other values
 
-    def _value(self, s) -> Value | Data | Field:
+    def _value(self, s: ValueDeclaration) -> Value | Data | Field:
         match s:
             case ast.ParamDecl():
                 if s.kind is not None and s.kind.id not in ("int", "real"):

@@ -7,7 +7,7 @@ passes on in silence, so that several mistakes in one statement are all found.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from vdsl.errors import Related, Span
 from vdsl.frontend import ast, calls, fold, indexing, places, reductions
@@ -104,7 +104,7 @@ class Elaborator:
         self._measured: dict[int, tuple[Expr | Place, int, int]] = {}
         self._too_large = False
 
-    def error(self, code: str, message: str, span: Span, label: str = "", **more) -> Broken:
+    def error(self, code: str, message: str, span: Span, label: str = "", **more: Any) -> Broken:
         """Reports an error, with the calls that led to it."""
         more["related"] = [*more.get("related", ()), *self._calls]
         self.world.findings.error(code, message, span, label, **more)

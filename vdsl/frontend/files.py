@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -149,7 +150,7 @@ def read_array(
     return np.array(array)
 
 
-def _parse_rows(reader, path: ast.String, findings: Findings) -> Rows | None:
+def _parse_rows(reader: Iterable[list[str]], path: ast.String, findings: Findings) -> Rows | None:
     rows: Rows = []
     for line, cells in enumerate(reader, 1):
         cells = [c.strip() for c in cells]

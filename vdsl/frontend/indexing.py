@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vdsl.frontend.expressions import Elaborator
 
 
+Element = tuple[Place, int | str | None, tuple[ast.Expr, ...]]  # a site or link, and the subscripts that follow
 _PLURALS = {"component": "components", "entry": "entries"}
 
 
@@ -38,6 +39,7 @@ def index(e: Elaborator, node: ast.Index) -> Value:
 
 def component(e: Elaborator, value: Quantity, nodes: tuple[ast.Expr, ...], span: Span) -> Value:
     """A component of a vector or a matrix."""
+    lengths: tuple[int, ...]
     match value.kind:
         case Vector(n, level):
             lengths, kind = (n,), Scalar(level)
@@ -121,7 +123,7 @@ def read_data(e: Elaborator, data: Data, node: ast.Expr, nodes: tuple[ast.Expr, 
     return Quantity(kind, DataRead(data.name, key, places, axis, tuple(s for s in subscripts if s is not None)))
 
 
-def link_of(e: Elaborator, nodes: tuple[ast.Expr, ...], span: Span) -> tuple[Place, int | str, tuple] | None:
+def link_of(e: Elaborator, nodes: tuple[ast.Expr, ...], span: Span) -> Element | None:
     """A link, written as one variable or as a site and an axis, and what follows it."""
     if not nodes:
         e.error("bad-index", "a link was expected here: a site and an axis", span)
@@ -195,7 +197,7 @@ def _site(e: Elaborator, node: ast.Expr) -> Site | None:
     return as_site(e, e.value(node), node)
 
 
-def _element(e: Elaborator, name: str, on: str, nodes: tuple[ast.Expr, ...], span: Span):
+def _element(e: Elaborator, name: str, on: str, nodes: tuple[ast.Expr, ...], span: Span) -> Element | None:
     if on == "links":
         if not nodes:
             e.error("bad-index", f"`{name}` has one value per link: say which", span, hints=[f"write `{name}[x, mu]`"])

@@ -34,6 +34,7 @@ LARGEST_LATTICE = 10**8
 LARGEST_GRAPH = 4 * 10**6
 MOST_AXES = 6
 BOUNDARIES = (PERIODIC, OPEN, ANTIPERIODIC)
+Rows = tuple[tuple[float, ...], ...]
 Evaluate = Callable[[ast.Expr], Quantity | Broken]
 
 
@@ -186,7 +187,7 @@ class LatticeChecker:
             return None
         return Lattice(s.name.id, tuple(shape), boundary, vectors, sites, tuple(names), classes)
 
-    def _vectors(self, s: ast.UnitCell) -> tuple[tuple[float, ...], ...] | None:
+    def _vectors(self, s: ast.UnitCell) -> Rows | None:
         rows = [v for item in s.items if isinstance(item, ast.CellVectors) for v in item.vectors]
         if not rows:
             self.findings.error(
@@ -214,7 +215,7 @@ class LatticeChecker:
             return None
         return tuple(known)
 
-    def _basis(self, s: ast.UnitCell, vectors) -> tuple[tuple[tuple[float, ...], ...], dict[str, ast.CellSite]]:
+    def _basis(self, s: ast.UnitCell, vectors: Rows) -> tuple[Rows, dict[str, ast.CellSite]]:
         names: dict[str, ast.CellSite] = {}
         sites: list[tuple[float, ...]] = []
         for item in s.items:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -120,7 +120,9 @@ def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Setting
     return Settings(s.name.id if s.name else "", tuple(sorted(options.items())))
 
 
-def _acted_on(node: ast.Expr, kind: str, field_of, names: list[str], findings: Findings) -> Field | None:
+def _acted_on(
+    node: ast.Expr, kind: str, field_of: Callable[[str], Field | None], names: list[str], findings: Findings
+) -> Field | None:
     name = node.id if isinstance(node, ast.Name) else ""
     if name not in names:
         findings.error(
@@ -148,7 +150,7 @@ def _acted_on(node: ast.Expr, kind: str, field_of, names: list[str], findings: F
     return field
 
 
-def _scan_values(s: ast.ScanDecl, evaluate: Evaluate, findings: Findings):
+def _scan_values(s: ast.ScanDecl, evaluate: Evaluate, findings: Findings) -> Sequence[float] | np.ndarray | None:
     match s.values:
         case ast.CallExpr(function=ast.Name(id=("linspace" | "range") as name), arguments=nodes, keywords=()):
             numbers = [_real(n, evaluate, findings) for n in nodes]

@@ -58,9 +58,7 @@ def reduction(e: Elaborator, node: ast.Reduction) -> Value:
         return e.error("empty-set", f"`{node.op.id}` over an empty set has no value", node.span)
     kind = reduction_kind(node.op.id, body.kind)
     if kind is None:
-        hints = {
-            BOOL: ["count with `if … then 1 else 0`"],
-        }.get(body.kind, [])  # type: ignore[call-overload]
+        hints = ["count with `if … then 1 else 0`"] if body.kind == BOOL else []
         return e.error("kind-mismatch", f"`{node.op.id}` does not reduce {body}", node.body.span, hints=hints)
     condition = None if where is None or where.expr == Const(True) else where.expr
     return Quantity(kind, Reduce(node.op.id, tuple(binders), body.expr, condition))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vdsl.ir.expr import Binary, Const, Expr, IndexVar, Place, Unary
 from vdsl.ir.kinds import INT, Kind
 
 Steps = tuple[tuple[int | str, Expr], ...]
+Combine = Callable[[Expr, Expr], Expr]
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def bounds(expr: Expr, ranges: dict[str, tuple[int, int]]) -> tuple[int, int] | 
     return None
 
 
-def move(place: Place, steps: Steps, combine) -> Place:
+def move(place: Place, steps: Steps, combine: Combine) -> Place:
     """A place moved by steps; `combine(a, b)` adds two amounts. Steps are kept canonical."""
     total: dict[int | str, Expr] = dict(place.steps)
     for axis, amount in steps:
@@ -151,7 +153,7 @@ def move(place: Place, steps: Steps, combine) -> Place:
     return Place(place.base, _canonical(total), place.number)
 
 
-def add_steps(a: Steps, b: Steps, combine) -> Steps:
+def add_steps(a: Steps, b: Steps, combine: Combine) -> Steps:
     """The sum of two displacements."""
     return move(Place(None, a), b, combine).steps
 
