@@ -273,7 +273,8 @@ def _cheapest(neighbours: Adjacency) -> Symbolic:
     """The elimination of least depth among those that are within a tenth of the fewest parents."""
     two = np.full(len(neighbours), 2)
     tried = [
-        eliminate_symbolically(neighbours, order(neighbours), two) for order in (minimum_degree, nested_dissection)
+        eliminate_symbolically(neighbours, order(neighbours), two, np.inf)
+        for order in (minimum_degree, nested_dissection)
     ]
     totals = [sum(map(len, t.parents)) for t in tried]
     return min(

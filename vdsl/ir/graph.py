@@ -79,9 +79,12 @@ def neighbours(graph: FactorGraph) -> Adjacency:
 
 
 def eliminate_symbolically(
-    adjacent: Adjacency, order: Sequence[int] | np.ndarray, cardinalities: np.ndarray
+    adjacent: Adjacency, order: Sequence[int] | np.ndarray, cardinalities: np.ndarray, give_up: float = GIVE_UP
 ) -> Symbolic:
-    """The parents of every variable under an order, along the elimination tree: time and memory of the fill alone."""
+    """The parents of every variable under an order, along the elimination tree: time and memory of the fill alone.
+
+    Stops at the first table of more than `give_up` log2 entries, and says that it is not complete.
+    """
     order = np.asarray(order, int)
     position = np.empty(len(order), int)
     position[order] = np.arange(len(order))
@@ -99,7 +102,7 @@ def eliminate_symbolically(
         ordered = sorted(above, key=place.__getitem__, reverse=True)
         parents[v] = np.array(ordered, int)
         sizes[v] = log2[v] + log2[parents[v]].sum()
-        if sizes[v] > GIVE_UP:
+        if sizes[v] > give_up:
             return Symbolic(order, tuple(parents), sizes, complete=False)
         if ordered:
             waiting[ordered[-1]].append(above)
