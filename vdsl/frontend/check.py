@@ -9,14 +9,15 @@ from pathlib import Path, PurePath
 
 from vdsl.errors import Diagnostic, InternalError
 from vdsl.frontend import ast
+from vdsl.frontend.boundaries import warn_multiplicity
 from vdsl.frontend.boundedness import warn_unbounded
 from vdsl.frontend.canonical import canonical
 from vdsl.frontend.declarations import ModelDeclarations
 from vdsl.frontend.findings import Findings
-from vdsl.frontend.lattices import warn_multiplicity
+from vdsl.frontend.names import resolve
 from vdsl.frontend.options import claims_of, scan_of, settings_of
 from vdsl.frontend.parameters import is_structural, typed_overrides
-from vdsl.frontend.scope import Scope, report_unused, resolve
+from vdsl.frontend.scope import Scope, report_unused
 from vdsl.frontend.values import Quantity
 from vdsl.ir.expr import Const
 from vdsl.ir.program import Claim, Data, Field, Observable, Program, Scan, Settings

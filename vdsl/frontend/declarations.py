@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vdsl.frontend import ast, fold
+from vdsl.frontend.boundaries import check_antiperiodic
 from vdsl.frontend.canonical import canonical
 from vdsl.frontend.data import DataChecker
 from vdsl.frontend.expressions import (
@@ -22,7 +23,7 @@ from vdsl.frontend.expressions import (
     Role,
 )
 from vdsl.frontend.findings import Findings, declared
-from vdsl.frontend.lattices import LatticeChecker, check_antiperiodic
+from vdsl.frontend.lattices import LatticeChecker
 from vdsl.frontend.parameters import Overrides, enforce, is_structural
 from vdsl.frontend.scope import Scope, ValueDeclaration
 from vdsl.frontend.sets import SetTable
