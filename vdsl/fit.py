@@ -83,12 +83,14 @@ def fit(
     fingerprint: str,
     progress: Progress,
     guard: Guard = never_stop,
+    on_plan: Callable[[train.Plan], None] = lambda plan: None,
 ) -> Fit:
     """Trains to the end of the plan, saving on the way; continues from the checkpoint at `path` if there is one.
 
     `seconds` is the time for training if `steps` does not say how much there is to do. `guard` is entered while
-    training; what it gives is asked after every chunk whether to stop. Raises Interrupted when it says so, VfeError
-    `bad-checkpoint` if the file at `path` belongs to something else.
+    training; what it gives is asked after every chunk whether to stop. `on_plan` is told the plan before anything is
+    trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at `path` belongs to something
+    else.
     """
     fresh = path is None or not path.exists()
     began = time.monotonic()
@@ -99,6 +101,7 @@ def fit(
     else:
         plan, state, history, before, ended = load(guide, path, fingerprint)
     keeper = _Keeper(path, fingerprint, plan, history, before, began)
+    on_plan(plan)
     if fresh:
         keeper.save(state, ended=not guide.trainable())
     if guide.trainable() and not ended:

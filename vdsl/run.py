@@ -19,6 +19,7 @@ from vdsl.report.result import versions
 
 if TYPE_CHECKING:
     from vdsl.estimate.stats import Estimate
+    from vdsl.inference.train import Plan
     from vdsl.model import Model
 
 _KEPT_BYTES = 2**27  # configurations kept in samples.npz
@@ -141,6 +142,12 @@ def write_start(directory: Path, model: Model, settings: SolveSettings, given: d
         "device": jax.default_backend(),
     }
     write.write_json(directory / write.MANIFEST, manifest)
+
+
+def write_plan(directory: Path, plan: Plan) -> None:
+    """Adds the plan of the training to the manifest: steps, schedule, clipping."""
+    manifest = write.read_manifest(directory)
+    write.write_json(directory / write.MANIFEST, manifest | {"plan": asdict(plan)})
 
 
 def write_end(directory: Path, run: Run) -> None:

@@ -33,7 +33,7 @@ from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.report import result as results
 from vdsl.report import write
 from vdsl.report.progress import Progress
-from vdsl.run import Run, SolveSettings, write_end, write_start
+from vdsl.run import Run, SolveSettings, write_end, write_plan, write_start
 
 if TYPE_CHECKING:
     from vdsl.ir.program import Program
@@ -101,6 +101,7 @@ def execute(
         fingerprint=model.program.fingerprint,
         progress=progress,
         guard=guard,
+        on_plan=lambda plan: None if directory is None else write_plan(directory, plan),
     )
     run = _evaluate(problem, fitted, settings, settings.seed, _FRESH, directory, progress)
     if directory is not None:

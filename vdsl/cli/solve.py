@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,8 +164,13 @@ def _execute(
         progress.clear()
         say(f"interrupted; continue from what is saved with: vdsl resume {directory}")
         return 130
-    finally:
+    except VfeError as error:
         progress.clear()
+        if error.exit_code == 4 and (directory / write.CHECKPOINT).exists():
+            last = error.diagnostics[-1]
+            hint = f"then continue from what is saved with: vdsl resume {directory}"
+            raise VfeError((*error.diagnostics[:-1], replace(last, hints=(*last.hints, hint))), 4) from error
+        raise
     title = model.program.title
     return present(run.result, options, directory, title, time.monotonic() - started)
 
