@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vdsl.errors import VfeError
     from vdsl.model import Model
     from vdsl.run import Run
-    from vdsl.solve import solve
+    from vdsl.solver import solve
 
 __all__ = ["Model", "Run", "VfeError", "load", "loads", "solve"]
 
@@ -26,7 +26,7 @@ _HOMES = {
     "VfeError": "vdsl.errors",
     "load": "vdsl.compile",
     "loads": "vdsl.compile",
-    "solve": "vdsl.solve",
+    "solve": "vdsl.solver",
 }
 
 
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vdsl' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # importing `vdsl.solve` binds the module to this name; the function takes its place
+    globals()[name] = value
     return value
 
 

@@ -108,7 +108,7 @@ def _run_chains(
     from vdsl.ir.factors import factorise
     from vdsl.ir.interpret import resolve_parameters, temperature
     from vdsl.ir.support import describe, is_discrete
-    from vdsl.solve import header
+    from vdsl.solver import header
 
     for field in program.fields:
         if not is_discrete(field.support):
@@ -150,7 +150,7 @@ def _sample_run(options: argparse.Namespace) -> int:
     manifest = write.read_manifest(directory)
     program = program_of(directory, manifest)
     model = model_of(program, bool(manifest.get("x64")) or options.x64)
-    from vdsl.solve import reload
+    from vdsl.solver import reload
 
     progress = Progress(sys.stderr, options.quiet)
     run = reload(model, settings_from(manifest, directory), directory, options.seed, options.samples, progress)

@@ -148,7 +148,7 @@ def _execute(
 ) -> int:
     from vdsl.cli.signals import stop_on_signals, terminate_like_interrupt
     from vdsl.fit import Interrupted
-    from vdsl.solve import execute
+    from vdsl.solver import execute
 
     progress = Progress(sys.stderr, options.quiet)
     terminate_like_interrupt()
