@@ -263,9 +263,9 @@ class Model:
                 names = ", ".join(f"`{f.name}`" for f in self.fields)
                 raise _mismatch("one array for a model of several fields", f"expected a dict with {names}")
             x = {self.fields[0].name: x}
-        names = {f.name for f in self.fields}
-        if set(x) != names:
-            given, wanted = ", ".join(sorted(map(str, x))), ", ".join(sorted(names))
+        expected = {f.name for f in self.fields}
+        if set(x) != expected:
+            given, wanted = ", ".join(sorted(map(str, x))), ", ".join(sorted(expected))
             raise _mismatch(f"a configuration of `{given}`", f"the fields are `{wanted}`")
         for f in self.fields:
             wanted_shape = (*leading, self.program.elements(f), *event_shape(f.support))

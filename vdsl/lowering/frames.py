@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -101,6 +101,10 @@ class Frame:
         return self.mapped(self.shape + (1,) * n, lambda a: a.reshape(a.shape + (1,) * n))
 
 
+def _with_trailing_axes(n: int, a: np.ndarray) -> np.ndarray:
+    return a.reshape(a.shape + (1,) * n)
+
+
 def integers(lattice: Lattice | None, binders: tuple[Binder, ...]) -> Iterator[dict[str, int]]:
     """The elements of finite sets, one dict of integers each, first binder slowest."""
     for combination in itertools.product(*(_finite(b, lattice) for b in binders)):
@@ -118,7 +122,7 @@ def product_frame(lattice: Lattice | None, binders: tuple[Binder, ...], outer: F
     for k, binder in enumerate(binders):
         part = set_frame(lattice, binder)
         after = len(binders) - k - 1
-        part = part.mapped(part.shape, lambda a, after=after: a.reshape(a.shape + (1,) * after))
+        part = part.mapped(part.shape, partial(_with_trailing_axes, after))
         frame = Frame((), frame.numbers | part.numbers, frame.signs | part.signs, frame.bonds | part.bonds)
         shape += part.shape
     return replace(frame, shape=(*outer.shape, *shape))
@@ -130,19 +134,20 @@ def set_frame(lattice: Lattice | None, binder: Binder) -> Frame:
     if over.kind in FINITE:
         table = list(_finite(binder, lattice))
         return Frame((len(table),), {v: constant(np.array([t[v] for t in table], dtype=int)) for v in variables})
-    assert_lattice = _need(lattice)
+    known = _need(lattice)
+    columns: tuple[np.ndarray, ...]
     match over.kind:
         case "sites":
-            n = assert_lattice.n_sites
+            n = known.n_sites
             return Frame((n,), {variables[0]: Column(lambda: np.arange(n))})
         case "links":
-            columns = assert_lattice.links
+            columns = known.links
         case "plaquettes":
-            columns = assert_lattice.plaquettes
+            columns = known.plaquettes
         case "pairs":
-            columns = np.triu_indices(assert_lattice.n_sites, 1)
+            columns = np.triu_indices(known.n_sites, 1)
         case _:
-            bonds = assert_lattice.bonds(over.name)
+            bonds = known.bonds(over.name)
             i, j = variables
             numbers = {i: constant(bonds.i), j: constant(bonds.j)}
             row = constant(np.arange(len(bonds)))

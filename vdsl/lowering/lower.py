@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from functools import reduce as fold
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -152,7 +154,7 @@ class Lowering:
         self.lattice = program.lattice
         self.fields = {f.name: f for f in program.fields}
         self.data = {d.name: d for d in program.data}
-        self.named = {d.name: d.value for d in (*program.definitions, *program.observables)}
+        self.named = {d.name: d.value for d in program.definitions} | {o.name: o.value for o in program.observables}
         self._lowered: dict[int, tuple[Expr, Code]] = {}  # by identity: hashing a long expression is recursive
 
     def __call__(self, expr: Expr, state: State) -> Value:
@@ -267,7 +269,7 @@ class Lowering:
         if not place.steps:
             return base, np.ones((), bool), sign
         base, *moved = np.broadcast_arrays(base, *self.displacement(place, frame))
-        site, exists, crossed = self._lattice.move(base, tuple(moved))  # type: ignore[arg-type]
+        site, exists, crossed = self._lattice.move(base, tuple(moved))
         return site, exists, sign * crossed
 
     def axis(self, axis: int | str | None, frame: Frame) -> np.ndarray:
@@ -601,7 +603,7 @@ def _combine(op: str, parts: list[_Part], state: State | None) -> Value:
         factors = [run(c, state) for c in p.factors]
         if p.mask is not None:
             mask, value = run(p.mask, state), _product(factors)
-            factors = [kernels.map_value(lambda v, m=mask: _masked(op, m, v), value)]
+            factors = [kernels.map_value(partial(_masked, op, mask), value)]
         key = (p.outer, p.inner, id(p.segments) if p.segments is not None else None)
         products.setdefault(key, []).append(factors)
         order[key] = p
@@ -620,9 +622,10 @@ def _met(op: str, products: list[list[Value]]) -> Value:
     shared = []
     for factor in products[0]:
         places = [next((k for k, f in enumerate(factors) if f is factor), None) for factors in rest]
-        if not kernels.is_static(factor) and None not in places:
+        found = [k for k in places if k is not None]
+        if not kernels.is_static(factor) and len(found) == len(rest):
             shared.append(factor)
-            for factors, k in zip(rest, places, strict=True):
+            for factors, k in zip(rest, found, strict=True):
                 del factors[k]
     total = fold(lambda a, b: _join(op, a, b), [_product(factors) for factors in rest])
     return _product([*shared, total])
@@ -691,7 +694,7 @@ def _matrix_product(part: _Part, value: Value) -> Value:
     if n > MAX_FACTORS:
         raise too_large("a product of matrices", n, MAX_FACTORS)
     flat = kernels.map_value(lambda v: jnp.broadcast_to(v, part.shape).reshape((*part.outer, n)), value)
-    factors = [kernels.map_value(lambda v, k=k: v[..., k], flat) for k in range(n)]
+    factors = [kernels.map_value(itemgetter((..., k)), flat) for k in range(n)]
     return fold(kernels.matrix_product, factors) if factors else kernels.identity_matrix(len(value))
 
 
