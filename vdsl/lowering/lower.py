@@ -99,9 +99,9 @@ Code = Static | Callable[[State], Value]
 
 
 def run(code: Code, state: State | None) -> Value:
-    """The value of lowered code; static code needs no state."""
+    """The value of lowered code; static code needs no state, and with one becomes constants of the working types."""
     if isinstance(code, Static):
-        return code.value
+        return code.value if state is None else kernels.map_value(kernels.working_constant, code.value)
     if state is None:
         raise InternalError("a value that depends on the configuration or on parameters is needed statically")
     return code(state)
@@ -122,10 +122,7 @@ def lift(f: Callable[..., Value], *codes: Code) -> Code:
 
 
 def _runner(code: Code) -> Callable[[State], Value]:
-    if not isinstance(code, Static):
-        return code
-    value = code.value
-    return lambda state: kernels.map_value(kernels.working_constant, value)
+    return partial(run, code) if isinstance(code, Static) else code
 
 
 def prepare(program: Program, x: Mapping[str, Array]) -> dict[str, Array]:
