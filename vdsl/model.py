@@ -162,7 +162,8 @@ class Model:
         """ln Z, averages and samples without sampling error, where elimination is feasible (`vdsl.exact`)."""
         from vdsl import exact
 
-        theta = {k: float(v) for k, v in self.parameters(params).items()}
+        # In double precision: a temperature rounded to the working precision moves ln Z in its seventh digit.
+        theta = interpret.resolve_parameters(self.program, {k: float(v) for k, v in (params or {}).items()})
         return exact.solve(self.program, theta, **options)
 
     def to_numpyro(self) -> Callable[..., None]:

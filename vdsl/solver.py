@@ -135,7 +135,7 @@ class _Problem:
 def _problem(model: Model, settings: SolveSettings, progress: Progress) -> _Problem:
     progress.stage("choosing a guide")
     theta = interpret.resolve_parameters(model.program, {})  # in double precision, as the result reports them
-    graph = factorise(model.program, theta)
+    graph = factorise(registry.check_fields(model.program), theta)
     choice = registry.choose(model.program, graph, settings.guide)
     return _Problem(model, theta, graph, choice, registry.build(choice, model.program, theta))
 

@@ -31,7 +31,6 @@ from vdsl.ir.support import Spin, describe, is_discrete, stored_states
 from vdsl.model import Model
 
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB, a few seconds
-_SWEEP_STATES = 256  # of a sweep's message: wider sweeps learn less and cost more
 _DENSE_WEIGHTS = 2**28
 
 
@@ -50,16 +49,7 @@ def choose(program: Program, graph: FactorGraph, name: str | None = None) -> Gui
     Raises VfeError: `unknown-guide` (usage), `no-guide` for fields that no guide here serves, `guide-cannot-serve` for
     a named guide that the model is too large or too entangled for.
     """
-    for f in program.fields:
-        if not is_discrete(f.support):
-            raise VfeError(
-                Diagnostic(
-                    "no-guide",
-                    f"no guide for field `{f.name}` of type {describe(f.support)}",
-                    notes=("guides exist for spin, potts, clock and occupation fields",),
-                    hints=("`vdsl check`, `vdsl explain` and the compiled energy work for this model",),
-                )
-            )
+    check_fields(program)
     if name is not None and name not in GUIDES:
         close = difflib.get_close_matches(name, GUIDES, 1)
         raise VfeError(
@@ -75,6 +65,21 @@ def choose(program: Program, graph: FactorGraph, name: str | None = None) -> Gui
         return GUIDES[name].choose(program, graph)
     exact = _choose_exact(program, graph)
     return exact if exact is not None else _choose_autoregressive(program, graph)
+
+
+def check_fields(program: Program) -> Program:
+    """The program, if guides exist for all of its fields. Raises VfeError `no-guide`."""
+    for f in program.fields:
+        if not is_discrete(f.support):
+            raise VfeError(
+                Diagnostic(
+                    "no-guide",
+                    f"no guide for field `{f.name}` of type {describe(f.support)}",
+                    notes=("guides exist for spin, potts, clock and occupation fields",),
+                    hints=("`vdsl check`, `vdsl explain` and the compiled energy work for this model",),
+                )
+            )
+    return program
 
 
 def build(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Guide:
@@ -140,7 +145,7 @@ def _choose_autoregressive(program: Program, graph: FactorGraph) -> GuideChoice:
         why = f"{terms} couples everything: nothing can be summed exactly, all letters are learned"
         return replace(_choose_dense(program, graph), name="autoregressive", reason=why)
     alphabet = alphabet_of(program, graph)
-    dissection = dissect(interactions(alphabet), sweep_width(alphabet.q, _SWEEP_STATES))
+    dissection = dissect(interactions(alphabet), sweep_width(alphabet.q, alphabet.n))
     learned, n = len(dissection.skeleton), alphabet.n
     reason = (
         f"the interaction graph is too wide for exact tables: {learned} of {n} sites are learned one after another, "
