@@ -9,6 +9,7 @@ parameters.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from vdsl.errors import VfeError
 from vdsl.estimate.chain import independence_chain
 from vdsl.estimate.importance import Draw
 from vdsl.estimate.modes import ModeCheck, check_modes
+from vdsl.estimate.stats import Estimate
 from vdsl.estimate.thermo import evaluate_samples, thermodynamics
 from vdsl.fit import TIME_LIMIT, Fit, Guard, fit, load, never_stop
 from vdsl.guides import registry
@@ -214,7 +216,7 @@ def _evaluate(
         "variational_energy": found.variational_energy.to_json(),
         "variational_entropy": found.variational_entropy.to_json(),
         "importance_free_energy": found.importance_free_energy.to_json(),
-        "modes": _modes(modes),
+        "modes": _modes(modes, found.ln_z),
         "no_exact_because": unknown,
         "warnings": [{"code": w.code, "message": w.message, "notes": w.notes, "hints": w.hints} for w in warnings],
     }
@@ -234,10 +236,12 @@ def _evaluate(
     )
 
 
-def _modes(modes: ModeCheck) -> dict[str, Any]:
+def _modes(modes: ModeCheck, own: Estimate) -> dict[str, Any]:
+    sigma = math.hypot(modes.ln_z_bridge.error, own.error)
+    deviation = (modes.ln_z_bridge.value - own.value) / sigma if sigma > 0 else 0.0
     estimates = {name: getattr(modes, name).to_json() for name in ("ln_z_forward", "ln_z_bridge", "energy")}
     names = ("method", "forward_ess", "autocorrelation", "r_hat", "acceptance", "exchange")
-    return estimates | {name: getattr(modes, name) for name in names}
+    return estimates | {name: getattr(modes, name) for name in names} | {"deviation": deviation}
 
 
 def _known(program: Program, theta: dict[str, float]) -> tuple[dict[str, Any], str]:

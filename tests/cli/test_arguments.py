@@ -97,7 +97,11 @@ def test_numbers_on_the_command_line_are_what_they_look_like():
         (VfeError(Diagnostic("non-finite", "no"), exit_code=3), 3, "error[non-finite]: no"),
         (MemoryError(), 4, "error[resource-limit]: out of memory"),
         (RecursionError(), 4, "error[resource-limit]"),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"), 4, "error[resource-limit]: out of memory"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+            4,
+            "error[resource-limit]: out of memory",
+        ),
         (OSError(28, "No space left on device", "x.npz"), 4, "error[disk-full]: cannot write `x.npz`"),
         (PermissionError(13, "Permission denied", "x"), 2, "error[unwritable]: cannot use `x`: permission denied"),
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -61,7 +61,8 @@ class Parser(argparse.ArgumentParser):
         if match:
             word = match[1].split()[0]
             flags = [f for action in self._actions for f in action.option_strings if f.startswith("--")]
-            close = difflib.get_close_matches(word.partition("=")[0], flags, 1, 0.5)
+            flag = word.partition("=")[0]
+            close = [f for f in flags if f.startswith(flag)] or difflib.get_close_matches(flag, flags, 1, 0.5)
             if word.startswith("-"):
                 message = f"`vdsl {command}` has no flag `{word.partition('=')[0]}`"
                 hints = [f"did you mean `{close[0]}`?"] if close else hints

@@ -34,8 +34,9 @@ def read_bytes(file: str) -> bytes:
 
 def read_source(file: str) -> tuple[Source, Path]:
     """A model file and the directory its data files are relative to."""
+    content = read_bytes(file)
     name, base = ("<stdin>", Path.cwd()) if file == STDIN else (file, Path(file).resolve().parent)
-    return decode(read_bytes(file), name), base
+    return decode(content, name), base
 
 
 def data_files(source: Source, base: Path) -> dict[str, bytes]:
