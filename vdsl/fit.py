@@ -24,7 +24,7 @@ from vdsl.report.result import strict
 
 TIME_LIMIT = 60.0
 _SAVE_EVERY = 2.0  # seconds between checkpoints: what a sudden stop can lose
-_OVERTIME = 1.5  # times the time planned for training; beyond it the machine has become slower than the plan assumed
+_OVERTIME = 1.1  # times the time planned for training; beyond it the machine has become slower than the plan assumed
 
 Guard = Callable[[], AbstractContextManager[Callable[[], bool]]]
 
@@ -92,14 +92,15 @@ def fit(
     trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at `path` belongs to something
     else.
     """
-    fresh = path is None or not path.exists()
+    saved = path if path is not None and path.exists() else None
+    fresh = saved is None
     began = time.monotonic()
-    if fresh:
+    if saved is None:
         progress.stage("compiling the first training step")
         plan = train.plan(guide, time_limit=seconds, steps=steps, batch=batch, seed=seed)
         state, history, before, ended = train.initial_state(guide, plan), History(), 0.0, False
     else:
-        plan, state, history, before, ended = load(guide, path, fingerprint)
+        plan, state, history, before, ended = load(guide, saved, fingerprint)
     keeper = _Keeper(path, fingerprint, plan, history, before, began)
     on_plan(plan)
     if fresh:

@@ -238,10 +238,17 @@ def _evaluate(
 
 def _modes(modes: ModeCheck, own: Estimate) -> dict[str, Any]:
     sigma = math.hypot(modes.ln_z_bridge.error, own.error)
-    deviation = (modes.ln_z_bridge.value - own.value) / sigma if sigma > 0 else 0.0
+    difference = modes.ln_z_bridge.value - own.value
     estimates = {name: getattr(modes, name).to_json() for name in ("ln_z_forward", "ln_z_bridge", "energy")}
     names = ("method", "forward_ess", "autocorrelation", "r_hat", "acceptance", "exchange")
-    return estimates | {name: getattr(modes, name) for name in names} | {"deviation": deviation}
+    return (
+        estimates
+        | {name: getattr(modes, name) for name in names}
+        | {
+            "difference": difference,
+            "deviation": difference / sigma if sigma > 0 else 0.0,
+        }
+    )
 
 
 def _known(program: Program, theta: dict[str, float]) -> tuple[dict[str, Any], str]:
@@ -257,7 +264,7 @@ def _known(program: Program, theta: dict[str, float]) -> tuple[dict[str, Any], s
 
 def header(program: Program, theta: Mapping[str, float], temperature: float) -> dict[str, Any]:
     """What the result of a program starts with, at given parameters."""
-    params = {s.name: s.value for s in program.structure}
+    params: dict[str, float] = {s.name: s.value for s in program.structure}
     params |= {p.name: float(theta[p.name]) for p in program.parameters}
     sites = 0 if program.lattice is None else program.lattice.n_sites
     return results.header(program.name, program.fingerprint, sites, temperature, params)

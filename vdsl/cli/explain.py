@@ -188,15 +188,17 @@ def _sheet(program: Program, facts: Mapping[str, Any]) -> Sheet:
         Table((_lattice(program), "count"), sets),
     ]
     if facts["parameters"]:
-        rows = tuple((p["name"], number(p["value"]), p["kind"], p["range"], p["doc"]) for p in facts["parameters"])
+        parameters = tuple(
+            (p["name"], number(p["value"]), p["kind"], p["range"], p["doc"]) for p in facts["parameters"]
+        )
         blocks.append(
-            Table(("parameter", "value", "kind", "range", "meaning"), rows, left=("kind", "range", "meaning"))
+            Table(("parameter", "value", "kind", "range", "meaning"), parameters, left=("kind", "range", "meaning"))
         )
     if facts["data"]:
-        rows = tuple(
+        data = tuple(
             (d["name"], d["on"] or "", "×".join(map(str, d["shape"])), d["digest"][:12]) for d in facts["data"]
         )
-        blocks.append(Table(("data", "on", "shape", "sha-256"), rows, left=("on",)))
+        blocks.append(Table(("data", "on", "shape", "sha-256"), data, left=("on",)))
     rows = tuple((t["where"], t["reduction"], t["strategy"], t["reason"]) for t in facts["terms"])
     if rows:
         blocks.append(

@@ -26,15 +26,15 @@ def run_report(options: argparse.Namespace) -> int:
 
     directories = options.directory
     if len(directories) == 1 and (directories[0] / write.SCAN).exists():
-        name, values, results = write.read_scan(directories[0])
+        name, values, points = write.read_scan(directories[0])
         if options.json:
-            show_text(to_json({"scan": name, "values": values, "results": results}))
+            show_text(to_json({"scan": name, "values": values, "results": points}))
         else:
-            show(scan_table(name, values, results))
+            show(scan_table(name, values, points))
         if options.plot:
             from vdsl.report.plots import plot_scan
 
-            plot_scan(name, values, results, options.plot)
+            plot_scan(name, values, points, options.plot)
         return 0
     results = {str(d): read_result(d / write.RESULT) for d in directories}
     if options.json:

@@ -93,11 +93,11 @@ def sweep(text: str) -> tuple[str, list[float]]:
     if not equals or not re.fullmatch(r"\w+", name):
         raise wrong
     if ":" in values:
-        ends = [literal(part) for part in values.split(":")]
-        if len(ends) != 3 or any(isinstance(e, str) for e in ends) or not isinstance(ends[2], int):
+        ends = [end for end in map(literal, values.split(":")) if not isinstance(end, str)]
+        if values.count(":") != 2 or len(ends) != 3:
             raise wrong
         first, last, count = ends
-        if not 1 <= count <= _MOST or not all(math.isfinite(e) for e in (first, last)):
+        if not isinstance(count, int) or not 1 <= count <= _MOST or not all(math.isfinite(e) for e in (first, last)):
             raise wrong
         step = (last - first) / max(count - 1, 1)
         found = [float(first + k * step) for k in range(count - 1)] + [float(last if count > 1 else first)]
