@@ -135,7 +135,7 @@ def write_start(directory: Path, model: Model, settings: SolveSettings, given: d
         "base": given.get("base"),
         "overrides": given.get("overrides", {}),
         "allow_path": given.get("allow_path", False),
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": bool(jax.config.read("jax_enable_x64")),
         "settings": asdict(settings),
         "data": {d.name: d.values.digest for d in program.data},
         "versions": versions(),

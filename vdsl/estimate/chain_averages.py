@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def chain_averages(
     derived = {}
     for quantity in model.program.derived:
         function = derived_function(quantity, model.program, theta, arguments)
-        derived[quantity.name] = jackknife(lambda a, _, f=function: f(a[2:]), averages, method)
+        derived[quantity.name] = jackknife(partial(_of_tail, function), averages, method)
     return ChainAverages(
         energy=correlated_mean(chain.energies, method),
         heat_capacity=jackknife(lambda a, _: (a[1] - a[0] ** 2) / temperature**2, averages, method),
@@ -91,3 +92,8 @@ def _warnings(agreement: Mapping[str, float]) -> tuple[Diagnostic, ...]:
             severity="warning",
         ),
     )
+
+
+def _of_tail(function: Callable[[np.ndarray], float], means: np.ndarray, _: float) -> float:
+    """The function of the averages that follow the energy and its square."""
+    return function(means[2:])

@@ -18,7 +18,7 @@ from vdsl.errors import Span
 
 
 def _span() -> Span:
-    return field(compare=False, repr=False, kw_only=True)  # type: ignore[no-any-return]
+    return field(compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)
