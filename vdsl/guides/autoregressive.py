@@ -31,6 +31,8 @@ from vdsl.guides.rows import Rows, build_rows
 from vdsl.guides.sweep import Sweep, build_sweep
 from vdsl.guides.tables import padded_levels
 
+_SWEEP_ARITHMETIC = 2.0**18  # multiplications per sample: about 0.1 s for a batch of 512 on one core
+
 
 class Frame(eqx.Module):
     """Gauge fixing by the first letter: `act`, `undo` (G, S, Q) relabel states; `element` (Q,) is g in z_0 = g·rep."""
@@ -155,8 +157,12 @@ def interactions(alphabet: Alphabet) -> Interactions:
     return Interactions(alphabet.n, alphabet.edges(), alphabet.coordinates)
 
 
-def sweep_width(q: int, states: int) -> int:
-    """The widest sweep whose table has at most that many states."""
+def sweep_width(q: int, n: int) -> int:
+    """How wide a sweep may be: as wide as its arithmetic, n·q^(w+1) per sample, stays within a budget.
+
+    Wider sweeps leave less to learn. Messages of up to 128 states are always affordable, of more than 4096 never.
+    """
+    states = np.clip(_SWEEP_ARITHMETIC / (n * q), 128, 4096)
     return max(1, int(np.floor(np.log(states) / np.log(max(q, 2)) + 1e-9)))
 
 

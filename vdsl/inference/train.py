@@ -28,10 +28,11 @@ from vdsl.inference.estimators import BatchStatistics, score_function
 class Plan:
     """How a guide is trained: every number that matters, as the manifest records it.
 
-    The learning rate warms up over 2 % of the steps and decays as a cosine to 1 % of its peak; β is annealed from
-    `anneal_from` times its value to its value over the first `anneal` of the steps; the global gradient norm is clipped
-    at `clip`. After annealing, training stops early once the running mean of Var(ln w) is below `enough`, or has not
-    fallen by 2 % for `patience` steps.
+    β is annealed from `anneal_from` times its value to its value over the first `anneal` of the steps; the global
+    gradient norm is clipped at `clip`. The learning rate warms up over 2 % of the steps, stays at its peak, and falls
+    to zero as half a cosine over the last `decay` of the steps. The fall begins early, and is shortened to the time it
+    took to get there, once the running mean of Var(ln w) has not fallen by 2 % for `patience` steps after annealing:
+    more steps at that rate would bring nothing. Training stops when the rate is zero or that mean is below `enough`.
     """
 
     steps: int
@@ -44,10 +45,14 @@ class Plan:
     clip: float
     enough: float
     patience: int
+    decay: float
 
 
 class TrainState(NamedTuple):
-    """Everything a step reads. `variance`: running mean of Var(ln w); `best`: its lowest, at `best_step`."""
+    """Everything a step reads. `variance`: running mean of Var(ln w); `best`: its lowest, at `best_step`.
+
+    `turn`: the step at which the learning rate begins to fall.
+    """
 
     params: Params
     optimiser: Any
@@ -56,6 +61,7 @@ class TrainState(NamedTuple):
     variance: Array
     best: Array
     best_step: Array
+    turn: Array
 
 
 @dataclass(frozen=True)
@@ -78,16 +84,27 @@ class _Schedule(NamedTuple):
     anneal: Array
     anneal_from: Array
     clip: Array
+    patience: Array
+    decay: Array
 
     def scale(self, step: Array) -> Array:
         """What β is multiplied by."""
         done = step / jnp.maximum(self.anneal * self.steps, 1)
         return jnp.minimum(1.0, self.anneal_from + (1 - self.anneal_from) * done)
 
-    def rate(self, step: Array) -> Array:
-        """The learning rate."""
+    def rate(self, step: Array, turn: Array) -> Array:
+        """The learning rate at a step, when its fall begins at step `turn`."""
         warm = jnp.minimum(1.0, (step + 1) / jnp.maximum(0.02 * self.steps, 1))
-        return self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + jnp.cos(jnp.pi * step / self.steps)))
+        fallen = jnp.clip((step - turn) / jnp.maximum(self.end(turn) - turn, 1), 0.0, 1.0)
+        return self.learning_rate * warm * 0.5 * (1 + jnp.cos(jnp.pi * fallen))
+
+    def end(self, turn: Array) -> Array:
+        """The step at which the learning rate is zero."""
+        return jnp.where(turn < self.latest_turn(), jnp.minimum(self.steps, 2 * turn), self.steps)
+
+    def latest_turn(self) -> Array:
+        """Where the learning rate begins to fall if it does not do so early."""
+        return jnp.floor((1 - self.decay) * self.steps).astype(jnp.int32)
 
 
 def initial_state(guide: Guide, plan: Plan) -> TrainState:
@@ -95,7 +112,8 @@ def initial_state(guide: Guide, plan: Plan) -> TrainState:
     key_init, key = jax.random.split(jax.random.key(plan.seed))
     params = guide.init(key_init)
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero)
+    turn = _schedule(plan).latest_turn()
+    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero, turn)
 
 
 def plan(
@@ -109,18 +127,19 @@ def plan(
 
     Without a time limit and without steps, 2000 steps. Raises VfeError `bad-setting` (usage).
     """
-    size = guide.n_parameters()
+    size, start = guide.n_parameters(), guide.anneal_from()
     draft = Plan(
         steps=2000 if steps is None else steps,
         batch=(512 if size < 2**22 else 256) if batch is None else batch,
         chunk=10,
         seed=seed,
         learning_rate=0.01 if size < 2**17 else 0.005,
-        anneal=0.25,
-        anneal_from=guide.anneal_from(),
+        anneal=0.1 if start > 0.3 else 0.3,  # strongly frustrated or cold models need the slower path
+        anneal_from=start,
         clip=1.0,
-        enough=1e-5,
-        patience=1000,
+        enough=1e-4,
+        patience=2000,
+        decay=0.8,
     )
     if draft.batch < 2:
         why = "the baseline of a sample is the mean of the others"
@@ -164,13 +183,12 @@ def train(
 
 
 def finished(plan: Plan, state: TrainState) -> bool:
-    """Whether the plan has nothing left to do: all steps taken, exact enough, or no longer improving."""
+    """Whether the plan has nothing left to do: the learning rate has reached zero, or the guide is exact enough."""
     step = int(state.step)
-    if step >= plan.steps:
+    if step >= int(_schedule(plan).end(state.turn)):
         return True
-    if step <= plan.anneal * plan.steps + 100:  # the running mean needs some steps at full β
-        return False
-    return float(state.variance) < plan.enough or step - int(state.best_step) > plan.patience
+    annealed = step > plan.anneal * plan.steps + 100  # the running mean needs some steps at full β
+    return annealed and float(state.variance) < plan.enough
 
 
 def one_step(guide: Guide, state: TrainState, schedule: _Schedule, batch: int) -> tuple[TrainState, BatchStatistics]:
@@ -184,13 +202,15 @@ def one_step(guide: Guide, state: TrainState, schedule: _Schedule, batch: int) -
     gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
     shrink = jnp.minimum(1.0, schedule.clip / jnp.maximum(optax.global_norm(gradient), 1e-30))
     direction, optimiser = _ADAM.update(jax.tree.map(lambda g: g * shrink, gradient), state.optimiser, state.params)
-    rate = schedule.rate(state.step)
+    rate = schedule.rate(state.step, state.turn)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
     step = state.step + 1
     variance = 0.98 * state.variance + 0.02 * statistics.variance
     better = (step <= schedule.anneal * schedule.steps) | (variance < 0.98 * state.best)
     best, best_step = jnp.where(better, variance, state.best), jnp.where(better, step, state.best_step)
-    return TrainState(params, optimiser, key, step, variance, best, best_step), statistics
+    stalled = (step < state.turn) & (step - best_step > schedule.patience)
+    turn = jnp.where(stalled, step, state.turn)
+    return TrainState(params, optimiser, key, step, variance, best, best_step, turn), statistics
 
 
 # --- private ---------------------------------------------------------------------------------------------------------
@@ -202,19 +222,19 @@ _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
 def _advance(
     guide: Guide, state: TrainState, schedule: _Schedule, batch: int, chunk: int
 ) -> tuple[TrainState, BatchStatistics]:
-    """Up to `chunk` steps, none beyond the schedule; statistics summed over the steps taken."""
+    """Up to `chunk` steps, none beyond the end of the schedule; statistics summed over the steps taken."""
 
     def step(state: TrainState, _: None) -> tuple[TrainState, BatchStatistics]:
         idle = BatchStatistics(*(jnp.zeros(()),) * 3)
         take = partial(one_step, guide, schedule=schedule, batch=batch)
-        return jax.lax.cond(state.step < schedule.steps, take, lambda s: (s, idle), state)
+        return jax.lax.cond(state.step < schedule.end(state.turn), take, lambda s: (s, idle), state)
 
     state, statistics = jax.lax.scan(step, state, length=chunk)
     return state, jax.tree.map(lambda s: jnp.sum(s, axis=0), statistics)
 
 
 def _schedule(plan: Plan) -> _Schedule:
-    numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip)
+    numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip, plan.patience, plan.decay)
     return _Schedule(jnp.asarray(plan.steps, jnp.int32), *(jnp.asarray(x, float) for x in numbers))
 
 
