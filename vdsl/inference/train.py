@@ -112,7 +112,7 @@ def initial_state(guide: Guide, plan: Plan) -> TrainState:
     key_init, key = jax.random.split(jax.random.key(plan.seed))
     params = guide.init(key_init)
     zero = jnp.zeros((), jnp.int32)
-    turn = _schedule(plan).latest_turn()
+    turn = schedule(plan).latest_turn()
     return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero, turn)
 
 
@@ -171,12 +171,12 @@ def train(
     temperature = 1.0 / float(guide.beta)
     while not finished(plan, state) and (deadline is None or time.monotonic() < deadline):
         began, before = time.monotonic(), int(state.step)
-        state, statistics = _advance(guide, state, _schedule(plan), plan.batch, plan.chunk)
+        state, statistics = _advance(guide, state, schedule(plan), plan.batch, plan.chunk)
         step = int(state.step)
         reduced, variance, ess = (float(s) / max(step - before, 1) for s in statistics)
         _check_finite(reduced, step)
         rate = (step - before) / max(time.monotonic() - began, 1e-9)
-        scale = float(_schedule(plan).scale(jnp.asarray(step - 1)))
+        scale = float(schedule(plan).scale(jnp.asarray(step - 1)))
         if not on_chunk(state, ChunkLog(step, reduced * temperature / scale, ess, variance, rate, scale)):
             break
     return state
@@ -185,7 +185,7 @@ def train(
 def finished(plan: Plan, state: TrainState) -> bool:
     """Whether the plan has nothing left to do: the learning rate has reached zero, or the guide is exact enough."""
     step = int(state.step)
-    if step >= int(_schedule(plan).end(state.turn)):
+    if step >= int(schedule(plan).end(state.turn)):
         return True
     annealed = step > plan.anneal * plan.steps + 100  # the running mean needs some steps at full β
     return annealed and float(state.variance) < plan.enough
@@ -233,7 +233,7 @@ def _advance(
     return state, jax.tree.map(lambda s: jnp.sum(s, axis=0), statistics)
 
 
-def _schedule(plan: Plan) -> _Schedule:
+def schedule(plan: Plan) -> _Schedule:
     numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip, plan.patience, plan.decay)
     return _Schedule(jnp.asarray(plan.steps, jnp.int32), *(jnp.asarray(x, float) for x in numbers))
 
@@ -243,7 +243,7 @@ def _seconds_per_step(guide: Guide, plan: Plan) -> float:
     state = initial_state(guide, plan)
 
     def run(steps: int) -> None:
-        jax.block_until_ready(_advance(guide, state, _schedule(replace(plan, steps=steps)), plan.batch, plan.chunk))
+        jax.block_until_ready(_advance(guide, state, schedule(replace(plan, steps=steps)), plan.batch, plan.chunk))
 
     run(1)
     began = time.monotonic()
