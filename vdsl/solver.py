@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 SAMPLES = 16384
 _EXACT_SECONDS, _EXACT_BYTES = 10.0, 2**30  # what a comparison may cost
 _FRESH, _AGAIN = 0x5A, 0x5B  # folded into the seed: fresh samples share no random numbers with training
+_SAMPLE_BYTES = 2**29  # what drawing one batch of fresh samples may keep in memory
 
 
 def solve(
@@ -144,7 +145,7 @@ def _problem(model: Model, settings: SolveSettings, progress: Progress) -> _Prob
 
 def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float], key: jax.Array, n: int) -> Draw:
     """n fresh samples of a guide with their energies and observables, in bounded memory."""
-    chunk = min(n, 2048)
+    chunk = int(np.clip(_SAMPLE_BYTES // guide.bytes_per_sample(), 16, min(n, 2048)))
     sample = jax.jit(lambda guide, params, key: guide.sample_and_log_prob(params, key, chunk))
     parts = [jax.device_get(sample(guide, params, k)) for k in jax.random.split(key, -(-n // chunk))]
     x = {name: np.concatenate([part[0][name] for part in parts])[:n] for name in parts[0][0]}

@@ -66,6 +66,10 @@ class Autoregressive(Guide):
     def trainable(self) -> bool:
         return self.skeleton.shape[0] > 0
 
+    def bytes_per_sample(self) -> int:
+        learned = self.parents.size * 8 + self.skeleton.shape[0] * self.net.hidden * 4
+        return 4096 + learned + (0 if self.sweep is None else self.sweep.bytes_per_sample())
+
     def init(self, key: Array) -> Params:
         return self.net.init(key, *self.parents.shape)
 

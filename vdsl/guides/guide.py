@@ -68,6 +68,10 @@ class Guide(eqx.Module):
         """The guide as a distrax distribution over configurations."""
         return GuideDistribution(self, params)
 
+    def bytes_per_sample(self) -> int:
+        """What drawing one configuration keeps in memory, about: callers bound their batches by it."""
+        return 4096
+
     def n_parameters(self) -> int:
         """How many numbers are trained."""
         shapes = jax.eval_shape(self.init, jax.random.key(0))

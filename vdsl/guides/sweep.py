@@ -75,6 +75,10 @@ class Sweep(eqx.Module):
     width: int = eqx.field(static=True)
     letters: int = eqx.field(static=True)
 
+    def bytes_per_sample(self) -> int:
+        """Sampling keeps the message before every step."""
+        return int(self.layout.size) * self.q**self.width * 4
+
     def ln_z(self, skeleton: Array, beta: Array) -> Array:
         """ln Σ_blocks e^{−βE}, shape (b,), for skeleton letters (S, b). E: all factors that touch a block."""
         (_, log_scale, _), _ = self._forward(skeleton, beta, keep=False)
