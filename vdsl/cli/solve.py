@@ -48,8 +48,11 @@ def run_solve(options: argparse.Namespace) -> int:
         "overrides": given,
         "allow_path": options.allow_path,
     }
-    with write.locked(directory):
-        return _execute(model, settings, directory, context, options, started)
+    try:
+        with write.locked(directory):
+            return _execute(model, settings, directory, context, options, started)
+    finally:
+        write.discard_if_empty(directory)
 
 
 def arguments_resume(parser: Parser) -> None:

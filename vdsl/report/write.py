@@ -9,6 +9,7 @@ samples.npz      samples, log_q, energy              history.npz      the traini
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -57,6 +58,14 @@ def claim(out: Path | None, name: str, force: bool = False) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     return out
+
+
+def discard_if_empty(directory: Path) -> None:
+    """Removes the directory of a run that failed before it had written anything."""
+    with contextlib.suppress(OSError):
+        if {entry.name for entry in directory.iterdir()} <= {LOCK}:
+            (directory / LOCK).unlink(missing_ok=True)
+            directory.rmdir()
 
 
 @contextmanager
