@@ -20,6 +20,7 @@ import optax
 from jax import Array
 
 from vdsl.errors import Diagnostic, VfeError
+from vdsl.guides.arrays import integers, reals
 from vdsl.guides.guide import Guide, Params
 from vdsl.inference.estimators import BatchStatistics, score_function
 
@@ -76,8 +77,11 @@ class ChunkLog:
     scale: float
 
 
-class _Schedule(NamedTuple):
-    """The plan's numbers as traced arguments: plans that differ only in these share one compilation."""
+class Schedule(NamedTuple):
+    """The plan's numbers as traced arguments: plans that differ only in these share one compilation.
+
+    `latest_turn`: the step at which the learning rate begins to fall if it does not do so early.
+    """
 
     steps: Array
     learning_rate: Array
@@ -85,7 +89,7 @@ class _Schedule(NamedTuple):
     anneal_from: Array
     clip: Array
     patience: Array
-    decay: Array
+    latest_turn: Array
 
     def scale(self, step: Array) -> Array:
         """What β is multiplied by."""
@@ -100,11 +104,14 @@ class _Schedule(NamedTuple):
 
     def end(self, turn: Array) -> Array:
         """The step at which the learning rate is zero."""
-        return jnp.where(turn < self.latest_turn(), jnp.minimum(self.steps, 2 * turn), self.steps)
+        return jnp.where(turn < self.latest_turn, jnp.minimum(self.steps, 2 * turn), self.steps)
 
-    def latest_turn(self) -> Array:
-        """Where the learning rate begins to fall if it does not do so early."""
-        return jnp.floor((1 - self.decay) * self.steps).astype(jnp.int32)
+
+def schedule(plan: Plan) -> Schedule:
+    """The plan's numbers on the device."""
+    numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip, plan.patience)
+    latest = round((1 - plan.decay) * plan.steps)
+    return Schedule(integers(plan.steps), *(reals(x) for x in numbers), integers(latest))
 
 
 def initial_state(guide: Guide, plan: Plan) -> TrainState:
@@ -112,7 +119,7 @@ def initial_state(guide: Guide, plan: Plan) -> TrainState:
     key_init, key = jax.random.split(jax.random.key(plan.seed))
     params = guide.init(key_init)
     zero = jnp.zeros((), jnp.int32)
-    turn = schedule(plan).latest_turn()
+    turn = schedule(plan).latest_turn
     return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero, turn)
 
 
@@ -130,7 +137,7 @@ def plan(
     size, start = guide.n_parameters(), guide.anneal_from()
     draft = Plan(
         steps=2000 if steps is None else steps,
-        batch=(512 if size < 2**22 else 256) if batch is None else batch,
+        batch=(512 if size < 2**20 else 256) if batch is None else batch,
         chunk=10,
         seed=seed,
         learning_rate=0.01 if size < 2**17 else 0.005,
@@ -191,7 +198,7 @@ def finished(plan: Plan, state: TrainState) -> bool:
     return annealed and float(state.variance) < plan.enough
 
 
-def one_step(guide: Guide, state: TrainState, schedule: _Schedule, batch: int) -> tuple[TrainState, BatchStatistics]:
+def one_step(guide: Guide, state: TrainState, schedule: Schedule, batch: int) -> tuple[TrainState, BatchStatistics]:
     """One update: a gradient of the surrogate, clipped by its global norm, into Adam (Kingma & Ba 2015)."""
     key, key_batch = jax.random.split(state.key)
     scale = schedule.scale(state.step)
@@ -220,7 +227,7 @@ _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
 
 @eqx.filter_jit
 def _advance(
-    guide: Guide, state: TrainState, schedule: _Schedule, batch: int, chunk: int
+    guide: Guide, state: TrainState, schedule: Schedule, batch: int, chunk: int
 ) -> tuple[TrainState, BatchStatistics]:
     """Up to `chunk` steps, none beyond the end of the schedule; statistics summed over the steps taken."""
 
@@ -231,11 +238,6 @@ def _advance(
 
     state, statistics = jax.lax.scan(step, state, length=chunk)
     return state, jax.tree.map(lambda s: jnp.sum(s, axis=0), statistics)
-
-
-def schedule(plan: Plan) -> _Schedule:
-    numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip, plan.patience, plan.decay)
-    return _Schedule(jnp.asarray(plan.steps, jnp.int32), *(jnp.asarray(x, float) for x in numbers))
 
 
 def _seconds_per_step(guide: Guide, plan: Plan) -> float:
