@@ -21,6 +21,7 @@ from jax import Array
 
 from vdsl.errors import Diagnostic, VfeError
 from vdsl.guides.arrays import integers, reals
+from vdsl.guides.arrays import integers, reals
 from vdsl.guides.guide import Guide, Params
 from vdsl.inference.estimators import BatchStatistics, score_function
 
@@ -109,9 +110,15 @@ class Schedule(NamedTuple):
 
 def schedule(plan: Plan) -> Schedule:
     """The plan's numbers on the device."""
-    numbers = (plan.learning_rate, plan.anneal, plan.anneal_from, plan.clip, plan.patience)
-    latest = round((1 - plan.decay) * plan.steps)
-    return Schedule(integers(plan.steps), *(reals(x) for x in numbers), integers(latest))
+    return Schedule(
+        steps=integers(plan.steps),
+        learning_rate=reals(plan.learning_rate),
+        anneal=reals(plan.anneal),
+        anneal_from=reals(plan.anneal_from),
+        clip=reals(plan.clip),
+        patience=integers(plan.patience),
+        latest_turn=integers(round((1 - plan.decay) * plan.steps)),
+    )
 
 
 def initial_state(guide: Guide, plan: Plan) -> TrainState:
@@ -183,7 +190,7 @@ def train(
         reduced, variance, ess = (float(s) / max(step - before, 1) for s in statistics)
         _check_finite(reduced, step)
         rate = (step - before) / max(time.monotonic() - began, 1e-9)
-        scale = float(schedule(plan).scale(jnp.asarray(step - 1)))
+        scale = float(_scale(schedule(plan), step - 1))
         if not on_chunk(state, ChunkLog(step, reduced * temperature / scale, ess, variance, rate, scale)):
             break
     return state
@@ -192,7 +199,7 @@ def train(
 def finished(plan: Plan, state: TrainState) -> bool:
     """Whether the plan has nothing left to do: the learning rate has reached zero, or the guide is exact enough."""
     step = int(state.step)
-    if step >= int(schedule(plan).end(state.turn)):
+    if step >= int(_end(schedule(plan), state.turn)):
         return True
     annealed = step > plan.anneal * plan.steps + 100  # the running mean needs some steps at full β
     return annealed and float(state.variance) < plan.enough
@@ -223,6 +230,16 @@ def one_step(guide: Guide, state: TrainState, schedule: Schedule, batch: int) ->
 # --- private ---------------------------------------------------------------------------------------------------------
 
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
+_scale = jax.jit(_Schedule.scale)  # one compilation each, where eager arithmetic has one for every operation
+_end = jax.jit(_Schedule.end)
+
+
+@eqx.filter_jit
+def _initial_state(guide: Guide, key: Array, schedule: _Schedule) -> TrainState:
+    key_init, key = jax.random.split(key)
+    params = guide.init(key_init)
+    zero, inf = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf)
+    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), inf, zero, schedule.latest_turn())
 
 
 @eqx.filter_jit
