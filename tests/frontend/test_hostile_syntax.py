@@ -10,7 +10,7 @@ import pytest
 from vdsl.errors import Source, VfeError
 from vdsl.frontend.format import format_module
 from vdsl.frontend.lexer import MAX_CHARACTERS, MAX_ERRORS, MAX_TOKENS, decode
-from vdsl.frontend.parse import MAX_DEPTH, parse
+from vdsl.frontend.parse import parse
 
 MEBI = 2**20
 # name: text, the code of the first diagnostic, the exit code
@@ -26,7 +26,7 @@ REFUSED = {
     "indices": ("let a = b" + "[0]" * 10**4, "too-deep", 4),
     "ifs": ("let a = " + "if b then 1 else " * 5000 + "1", "too-deep", 4),
     "lets": ("let a = " + "let b = 1 in " * 5000 + "1", "too-deep", 4),
-    "terms": ("let a = " + " + ".join(["1"] * 10**4), "too-deep", 4),
+    "a sum without an end": ("let a = " + "1 + " * 10**4, "syntax", 1),
     "one character too many": (" " * (MAX_CHARACTERS + 1), "too-large", 4),
     "numbers": ("let a = [" + "1," * MAX_TOKENS + "]", "too-large", 4),
     "comments": ("#\n" * MAX_TOKENS, "too-large", 4),
@@ -80,7 +80,7 @@ ACCEPTED = {
     "semicolons": ";" * (MAX_TOKENS - 1),
     "many statements": "param a\n" * 5000,
     "many numbers": "let a = [" + "1," * 5000 + "]",
-    "the longest sum": "let a = " + " + ".join(["b"] * MAX_DEPTH),
+    "the longest sum": "let a = " + " + ".join(["b"] * 10**4),
     "a hundred calls inside each other": "let a = " + "f(" * 99 + "b" + ")" * 99,
     "operations in brackets": "let a = " + "(1 + 2^-f(" * 40 + "b" + "))" * 40,
 }

@@ -60,14 +60,38 @@ class Postfix:
     span: Span = _span()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Infix:
-    """`+ - * / // % ^ == != < <= > >= and or`; `**` is stored as `^`."""
+    """`+ - * / // % ^ == != < <= > >= and or`; `**` is stored as `^`.
+
+    A sum of n terms is n deep to the left, so equality and hash go down the left in a loop.
+    """
 
     op: str
     left: Expr
     right: Expr
     span: Span = _span()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Infix):
+            return NotImplemented
+        a: Expr = self
+        b: Expr = other
+        while isinstance(a, Infix) and isinstance(b, Infix):
+            if a is b:
+                return True
+            if a.op != b.op or a.right != b.right:
+                return False
+            a, b = a.left, b.left
+        return type(a) is type(b) and a == b
+
+    def __hash__(self) -> int:
+        chain = []
+        node: Expr = self
+        while isinstance(node, Infix):
+            chain.append((node.op, node.right))
+            node = node.left
+        return hash((node, *chain))
 
 
 @dataclass(frozen=True)

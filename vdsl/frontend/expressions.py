@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from vdsl.errors import Related, Span
 from vdsl.frontend import ast, calls, fold, indexing, places, reductions
 from vdsl.frontend.arithmetic import infix_kind
+from vdsl.frontend.chains import balanced
 from vdsl.frontend.findings import Findings, declared
 from vdsl.frontend.scope import Scope
 from vdsl.frontend.sets import SetTable
@@ -43,7 +44,6 @@ from vdsl.ir.support import is_discrete
 
 LARGEST_EXPRESSION = 100_000
 DEEPEST_EXPRESSION = 120
-LONGEST_CHAIN = 30
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,7 @@ class Elaborator:
         if self._too_large:
             return BROKEN
         if self._depth >= DEEPEST_EXPRESSION:
-            self._too_large = True
-            return self.error(
-                "too-deep",
-                "this expression is nested too deeply",
-                node.span,
-                notes=[f"at most {DEEPEST_EXPRESSION} levels, counted through functions"],
-                exit_code=4,
-            )
+            return self._too_deep(node)
         self._depth += 1
         try:
             result = self._value(node)
@@ -132,16 +125,7 @@ class Elaborator:
             result = self.error(found.code, str(found), node.span)
         finally:
             self._depth -= 1
-        if isinstance(result, Quantity) and not self._fits(result.expr):
-            self._too_large = True
-            return self.error(
-                "too-large",
-                "this expression grows too large when its functions are written out",
-                node.span,
-                notes=[f"at most {LARGEST_EXPRESSION} operations and {DEEPEST_EXPRESSION} levels"],
-                exit_code=4,
-            )
-        return result
+        return result if not isinstance(result, Quantity) else self._bounded(result, node)
 
     def quantity(self, node: ast.Expr) -> Quantity | Broken:
         """The value of an expression that must be a number, a truth value, a vector or a matrix."""
@@ -353,30 +337,15 @@ class Elaborator:
 
     def _infix(self, node: ast.Infix) -> Value:
         """Chains `a + b + c …` are walked in a loop, so that only real nesting counts as depth."""
+        node = balanced(node)
         spine = [node]
-        while isinstance(spine[-1].left, ast.Infix):
-            spine.append(spine[-1].left)
+        while isinstance(spine[-1].left, ast.Infix) and len(spine) < DEEPEST_EXPRESSION:
+            spine.append(balanced(spine[-1].left))
         spine.reverse()
-        if len(spine) > LONGEST_CHAIN and all(link.op in ("+", "-") for link in spine):
-            return self._long_sum(spine)
         total = self.value(spine[0].left)
         for link in spine:
             total = self._combine(link.op, total, self.value(link.right), link)
         return total
-
-    def _long_sum(self, spine: list[ast.Infix]) -> Value:
-        """A sum of many terms, added in pairs: as deep as the logarithm of its length, and as exact."""
-        row = [("+", self.value(spine[0].left))] + [(link.op, self.value(link.right)) for link in spine]
-        while len(row) > 1:
-            pairs = [self._add_pair(*row[k], *row[k + 1], spine[-1]) for k in range(0, len(row) - 1, 2)]
-            row = pairs + row[len(row) - len(row) % 2 :]
-        return row[0][1] if row[0][0] == "+" else self._prefix("-", row[0][1], spine[-1])
-
-    def _add_pair(self, s: str, a: Value, t: str, b: Value, node: ast.Infix) -> tuple[str, Value]:
-        """(s a) + (t b) for signs s and t."""
-        if s == t:
-            return s, self._combine("+", a, b, node)
-        return "+", self._combine("-", a, b, node) if s == "+" else self._combine("-", b, a, node)
 
     def _combine(self, op: str, a: Value, b: Value, node: ast.Infix) -> Value:
         """`a op b`; constants that have no value together are reported here."""
@@ -481,9 +450,34 @@ class Elaborator:
                     )
                     return
 
-    def _fits(self, expr: Expr) -> bool:
-        _, size, depth = self._measure(expr)
-        return size <= LARGEST_EXPRESSION and depth <= DEEPEST_EXPRESSION
+    def _bounded(self, value: Quantity, node: ast.Expr) -> Value:
+        """The value, unless its expression has outgrown the limits (reported once)."""
+        _, size, depth = self._measure(value.expr)
+        if size <= LARGEST_EXPRESSION and depth <= DEEPEST_EXPRESSION:
+            return value
+        self._too_large = True
+        if size > LARGEST_EXPRESSION:
+            return self.error(
+                "too-large",
+                "this expression grows too large when its functions are written out",
+                node.span,
+                notes=[f"at most {LARGEST_EXPRESSION} operations"],
+                exit_code=4,
+            )
+        return self._too_deep(node)
+
+    def _too_deep(self, node: ast.Expr) -> Broken:
+        self._too_large = True
+        return self.error(
+            "too-deep",
+            "this expression is nested too deeply",
+            node.span,
+            notes=[
+                f"at most {DEEPEST_EXPRESSION} levels, counted through functions",
+                "long sums and products of many terms are not deep; chains of `/`, `%` and `^` are",
+            ],
+            exit_code=4,
+        )
 
     def _measure(self, node: Expr | Place) -> tuple[Expr | Place, int, int]:
         """Size and depth as a tree (shared parts count each time); kept, so that each node costs its children only."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from vdsl.errors import Diagnostic, Related, Span, VfeError
 
+MOST_ERRORS = 50  # more of one phase help nobody
 _LONGEST_NAME = 60
 
 
@@ -14,7 +15,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.errors: list[Diagnostic] = []
-        self.warnings: list[Diagnostic] = []
+        self.warnings: dict[Diagnostic, None] = {}  # in order, each once
         self.exit_code = 1
 
     def error(
@@ -29,11 +30,16 @@ class Findings:
         hints: Iterable[str] = (),
         exit_code: int = 1,
     ) -> None:
-        """Records an error; the largest exit code of a phase wins (a resource limit over an invalid model)."""
+        """Records an error; the largest exit code of a phase wins (a resource limit over an invalid model).
+
+        Raises VfeError with what was found so far when that is MOST_ERRORS.
+        """
         found = Diagnostic(code, message, span, label, tuple(related), tuple(notes), tuple(hints))
         if found not in self.errors:
             self.errors.append(found)
             self.exit_code = max(self.exit_code, exit_code)
+            if len(self.errors) >= MOST_ERRORS:
+                self.stop_if_any()
 
     def warning(
         self,
@@ -48,8 +54,7 @@ class Findings:
     ) -> None:
         """Records a warning."""
         found = Diagnostic(code, message, span, label, tuple(related), tuple(notes), tuple(hints), "warning")
-        if found not in self.warnings:
-            self.warnings.append(found)
+        self.warnings[found] = None
 
     def stop_if_any(self) -> None:
         """Raises VfeError with all the errors so far, in the order of the text."""

@@ -25,10 +25,9 @@ from vdsl.errors import Diagnostic, Source, Span, VfeError
 from vdsl.frontend import ast, syntax
 from vdsl.frontend.lexer import MAX_ERRORS, Token, decode, lex, unescape
 
-__all__ = ["MAX_DEPTH", "MAX_INSIDE", "REDUCTIONS", "decode", "parse"]
+__all__ = ["MAX_INSIDE", "REDUCTIONS", "decode", "parse"]
 
-MAX_DEPTH = 400  # of a syntax tree: a sum of n terms is n deep, and the checker recurses within Python's own limit
-MAX_INSIDE = 200  # the same, not counting steps to the left operand of a chain
+MAX_INSIDE = 200  # levels of a syntax tree, not counting the steps to the left operand of a chain, `a + b + c …`
 REDUCTIONS = ("sum", "prod", "mean", "max", "min")
 
 
@@ -94,27 +93,26 @@ def _accepted(tokens: list[Token]) -> frozenset[str]:
 def _refuse_depth(root: Any) -> None:
     """Raises `too-deep` for a tree that later passes could not walk. Iterative itself.
 
-    Going down the left of an operator, an index or an adjoint counts for MAX_DEPTH only: a sum of n terms is n deep,
-    and passes may walk such a chain in a loop. Every other step down counts for MAX_INSIDE as well.
+    Going down the left of an operator costs nothing: a sum of n terms is n deep, and passes walk such a chain in a
+    loop. Every other step down counts.
     """
-    stack = [(root, 0, 0)]
+    stack = [(root, 0)]
     while stack:
-        node, depth, inside = stack.pop()
-        if depth > MAX_DEPTH or inside > MAX_INSIDE:
-            limit = MAX_INSIDE if inside > MAX_INSIDE else MAX_DEPTH
+        node, inside = stack.pop()
+        if inside > MAX_INSIDE:
             raise VfeError(
                 Diagnostic(
                     "too-deep",
-                    f"more than {limit} operations inside each other",
+                    f"more than {MAX_INSIDE} operations inside each other",
                     Span(node.span.source, node.span.start, node.span.start + 1),
                     "the limit is passed here",
                     hints=("name parts of it with `let`, or put the numbers into a data file and use `sum`",),
                 ),
                 exit_code=4,
             )
-        chain = isinstance(node, ast.Infix | ast.Postfix | ast.Index)
+        chain = isinstance(node, ast.Infix)
         for i, child in enumerate(_children(node)):
-            stack.append((child, depth + 1, inside if chain and i == 0 else inside + 1))
+            stack.append((child, inside if chain and i == 0 else inside + 1))
 
 
 def _children(node: Any) -> Iterator[Any]:
