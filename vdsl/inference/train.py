@@ -117,17 +117,13 @@ def schedule(plan: Plan) -> Schedule:
         anneal_from=reals(plan.anneal_from),
         clip=reals(plan.clip),
         patience=integers(plan.patience),
-        latest_turn=integers(round((1 - plan.decay) * plan.steps)),
+        latest_turn=integers(_latest_turn(plan)),
     )
 
 
 def initial_state(guide: Guide, plan: Plan) -> TrainState:
     """A fresh state."""
-    key_init, key = jax.random.split(jax.random.key(plan.seed))
-    params = guide.init(key_init)
-    zero = jnp.zeros((), jnp.int32)
-    turn = schedule(plan).latest_turn
-    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero, turn)
+    return _initial_state(guide, jax.random.key(plan.seed), integers(_latest_turn(plan)))
 
 
 def plan(
@@ -190,7 +186,7 @@ def train(
         reduced, variance, ess = (float(s) / max(step - before, 1) for s in statistics)
         _check_finite(reduced, step)
         rate = (step - before) / max(time.monotonic() - began, 1e-9)
-        scale = float(_scale(schedule(plan), step - 1))
+        scale = min(1.0, plan.anneal_from + (1 - plan.anneal_from) * (step - 1) / max(plan.anneal * plan.steps, 1))
         if not on_chunk(state, ChunkLog(step, reduced * temperature / scale, ess, variance, rate, scale)):
             break
     return state
@@ -198,8 +194,8 @@ def train(
 
 def finished(plan: Plan, state: TrainState) -> bool:
     """Whether the plan has nothing left to do: the learning rate has reached zero, or the guide is exact enough."""
-    step = int(state.step)
-    if step >= int(_end(schedule(plan), state.turn)):
+    step, turn = int(state.step), int(state.turn)
+    if step >= (min(plan.steps, 2 * turn) if turn < _latest_turn(plan) else plan.steps):
         return True
     annealed = step > plan.anneal * plan.steps + 100  # the running mean needs some steps at full β
     return annealed and float(state.variance) < plan.enough
@@ -230,16 +226,19 @@ def one_step(guide: Guide, state: TrainState, schedule: Schedule, batch: int) ->
 # --- private ---------------------------------------------------------------------------------------------------------
 
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
-_scale = jax.jit(_Schedule.scale)  # one compilation each, where eager arithmetic has one for every operation
-_end = jax.jit(_Schedule.end)
+
+
+def _latest_turn(plan: Plan) -> int:
+    return round((1 - plan.decay) * plan.steps)
 
 
 @eqx.filter_jit
-def _initial_state(guide: Guide, key: Array, schedule: _Schedule) -> TrainState:
+def _initial_state(guide: Guide, key: Array, turn: Array) -> TrainState:
+    """Compiled as a whole: eagerly, every little array would be a compilation of its own."""
     key_init, key = jax.random.split(key)
     params = guide.init(key_init)
-    zero, inf = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf)
-    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), inf, zero, schedule.latest_turn())
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, _ADAM.init(params), key, zero, jnp.ones(()), jnp.full((), jnp.inf), zero, turn)
 
 
 @eqx.filter_jit
