@@ -156,7 +156,8 @@ def _sweeps(graph: Interactions, members: np.ndarray, local: np.ndarray) -> Iter
 def _unwrap(x: np.ndarray, length: int) -> np.ndarray:
     present = np.unique(x)
     gaps = np.diff(np.append(present, present[0] + length))
-    start = present[(int(np.argmax(gaps)) + 1) % len(present)]
+    # Of equal gaps the last, at the seam: a block that spans an open axis must not be cut in its middle.
+    start = present[(len(gaps) - int(np.argmax(gaps[::-1]))) % len(present)]
     return (x - start) % length
 
 
