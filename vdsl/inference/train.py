@@ -21,7 +21,6 @@ from jax import Array
 
 from vdsl.errors import Diagnostic, VfeError
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.arrays import integers, reals
 from vdsl.guides.guide import Guide, Params
 from vdsl.inference.estimators import BatchStatistics, score_function
 
@@ -144,7 +143,7 @@ def plan(
         chunk=10,
         seed=seed,
         learning_rate=0.01 if size < 2**17 else 0.005,
-        anneal=0.1 if start > 0.3 else 0.3,  # strongly frustrated or cold models need the slower path
+        anneal=0.1 if start > 0.3 else 0.5,  # strongly frustrated or cold models need the slower path
         anneal_from=start,
         clip=1.0,
         enough=1e-4,
