@@ -79,13 +79,17 @@ def _check_claims(program: Program) -> tuple[Diagnostic, ...]:
 
     Raises VfeError (`symmetry-violated`) otherwise. Claims are tried at the default parameters.
     """
-    if not program.claims or any(p.default is None for p in program.parameters):
+    if not program.claims:
         return ()
     import numpy as np
 
+    from vdsl.ir.claims import claimed
     from vdsl.ir.interpret import resolve_parameters, visits
     from vdsl.ir.symmetry import verify_claims
 
+    claimed(program)  # raises where a claim makes no sense, whether it can be tried or not
+    if any(p.default is None for p in program.parameters):
+        return ()
     if visits(program) * _TRIALS * (1 + len(program.claims)) > _MOST_VISITS:
         return (
             Diagnostic(

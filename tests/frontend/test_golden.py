@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from vdsl.codes import CODES
+from vdsl.compile import compile_source
 from vdsl.errors import VfeError, render
-from vdsl.frontend.check import check
 from vdsl.frontend.parse import decode, parse
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,8 +25,7 @@ def diagnose(path: Path) -> str:
     """All diagnostics of a file, errors or warnings, with the exit code in the last line."""
     try:
         source = decode(path.read_bytes(), path.name)
-        module = parse(source)
-        _, warnings = check(module, overrides_of(source.text), path.parent)
+        _, warnings = compile_source(source, overrides_of(source.text), path.parent)
     except VfeError as error:
         return f"{error}\n\nexit {error.exit_code}\n"
     return "\n\n".join([*(render(w) for w in warnings), "exit 0"]) + "\n"

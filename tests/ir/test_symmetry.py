@@ -394,6 +394,60 @@ def test_claims_name_what_they_can_act_on():
     assert claimed(replace(program, claims=(Claim("z2"),)))[0].fields == ("s",)
 
 
+TWO = (
+    "lattice hypercubic(3, 3)\nfield a : {a}\nfield b : {b}\ninteraction e = sum(i in sites: {body})\nsymmetry {claim}"
+)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "body", "claim"),
+    [
+        ("potts(3)", "clock(4)", "a[i] * b[i]", "permutation(a, b)"),
+        ("clock(2)", "clock(3)", "a[i] * b[i]", "shift"),
+        ("sphere(3)", "real[2]", "a[i, 0] * b[i, 0]", "rotation"),
+        ("sphere(2)", "angle", "a[i, 0] * b[i]", "rotation(a, b)"),
+        ("SU(2) on links", "complex", "re(tr(a[i, 0]) * b[i])", "gauge(a, b)"),
+        ("angle on links", "spin", "a[i, 0] * b[i]", "gauge(a, b)"),
+        ("angle on links", "spin on links", "a[i, 0] * b[i, 0]", "gauge"),
+        ("angle", "complex", "a[i] * re(b[i])", "gauge"),
+    ],
+)
+def test_fields_that_no_group_moves_together(a, b, body, claim):
+    text = TWO.format(a=a, b=b, body=body, claim=claim)
+    with pytest.raises(VfeError) as caught:
+        compiled(text)
+    (found,) = caught.value.diagnostics
+    assert found.code == "wrong-symmetry"
+    assert found.span is not None
+    assert found.span.source.text[found.span.start : found.span.end] == claim
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "body", "claim", "fields"),
+    [
+        ("SU(2) on links", "complex", "re(tr(a[i, 0])) * 0 + abs(b[i])^2", "gauge", ("a",)),
+        ("angle", "angle on links", "cos(a[i] + b[i, 0] - a[i + (1, 0)])", "gauge(b)", ("b", "a")),
+        ("complex", "U(1) on links", "re(a[i]' * b[i, 0] * a[i + (1, 0)])", "gauge(a, b)", ("b", "a")),
+        ("clock(4)", "clock(4) on links", "cos(a[i] + b[i, 0] - a[i + (1, 0)])", "gauge", ("b", "a")),
+        ("spin", "spin on links", "a[i] * b[i, 0] * a[i + (1, 0)]", "gauge", ("b", "a")),
+        ("clock(4)", "angle", "cos(a[i] - b[i])", "shift", ("a", "b")),
+        ("potts(3)", "potts(3)", "delta(a[i], b[i])", "permutation", ("a", "b")),
+        ("sphere(3)", "real[3]", "dot(a[i], b[i])", "rotation", ("a", "b")),
+    ],
+)
+def test_claims_of_several_fields(a, b, body, claim, fields):
+    program = compiled(TWO.format(a=a, b=b, body=body, claim=claim))
+    assert claimed(program)[0].fields == fields
+
+
+def test_a_violated_claim_is_pointed_at():
+    text = SQUARE + ISING + "\ninteraction z = sum(i in sites: s[i])\nsymmetry translation, z2(s), permutation\n"
+    with pytest.raises(VfeError) as caught:
+        compiled(text)
+    spans = [d.span for d in caught.value.diagnostics]
+    assert [s.source.text[s.start : s.end] for s in spans] == ["z2(s)", "permutation"]
+
+
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(sources())
 def test_what_is_inferred_holds_in_random_models(text):

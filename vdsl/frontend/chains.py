@@ -9,7 +9,7 @@ from vdsl.errors import Span
 from vdsl.frontend import ast
 
 LONGEST_CHAIN = 30  # operations that are left as they are written
-_FAMILIES = (("+", "-"), ("*",), ("and",), ("or",))
+_FAMILIES: tuple[tuple[str, ...], ...] = (("+", "-"), ("*",), ("and",), ("or",))
 Signed = tuple[str, ast.Expr]
 
 
@@ -19,7 +19,7 @@ def balanced(node: ast.Infix) -> ast.Infix:
     `a - b - c` becomes `a - (b + c)`: an operand whose sign is `-` is added to another such one, and subtracted in
     the end. The order of factors is kept, so that matrices multiply as written.
     """
-    family = next((f for f in _FAMILIES if node.op in f), ())
+    family: tuple[str, ...] = next((f for f in _FAMILIES if node.op in f), ())
     row: list[Signed] = []
     left: ast.Expr = node
     while isinstance(left, ast.Infix) and left.op in family:

@@ -102,7 +102,7 @@ def _program(
         definitions=tuple(world.definitions.values()),
         observables=tuple(world.observables.values()),
         derived=tuple(derived),
-        claims=tuple(claims),
+        claims=tuple(dict.fromkeys(claims)),
         scans=tuple(scans),
         guide=guide,
         train=train,

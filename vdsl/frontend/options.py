@@ -10,19 +10,11 @@ from vdsl.errors import Related
 from vdsl.frontend import ast
 from vdsl.frontend.findings import Findings, count, declared, several, suggest
 from vdsl.frontend.values import Broken, Quantity, Text
+from vdsl.ir.claims import KINDS, can_act
 from vdsl.ir.expr import Const, Items
 from vdsl.ir.program import Claim, Field, Range, Scan, Settings
-from vdsl.ir.support import Angle, Clock, Complex, Group, Occupation, Potts, Real, Sphere, Spin, describe
+from vdsl.ir.support import describe
 
-# kind -> supports that it can act on; an empty tuple: it acts on the lattice and takes no field
-SYMMETRIES: dict[str, tuple[type, ...]] = {
-    "z2": (Spin, Real, Complex, Sphere, Angle, Occupation, Clock),
-    "translation": (),
-    "permutation": (Potts,),
-    "shift": (Angle, Clock, Real),
-    "rotation": (Sphere, Real, Complex),
-    "gauge": (Angle, Group),
-}
 LONGEST_SCAN = 100_000
 Evaluate = Callable[[ast.Expr], object]
 
@@ -35,25 +27,24 @@ def claims_of(
     for node in s.claims:
         name = node.function if isinstance(node, ast.CallExpr) else node
         arguments = node.arguments if isinstance(node, ast.CallExpr) else ()
-        if not isinstance(name, ast.Name) or name.id not in SYMMETRIES:
+        if not isinstance(name, ast.Name) or name.id not in KINDS:
             spelled = name.id if isinstance(name, ast.Name) else ""
             findings.error(
                 "unknown-symmetry",
                 f"no symmetry called `{spelled}`",
                 name.span,
-                notes=[f"symmetries: {several(SYMMETRIES)}"],
-                hints=suggest(spelled, SYMMETRIES),
+                notes=[f"symmetries: {several(KINDS)}"],
+                hints=suggest(spelled, KINDS),
             )
             continue
-        supports = SYMMETRIES[name.id]
-        if bool(arguments) != bool(supports):
-            wanted = "names the fields it acts on" if supports else "takes no field"
-            hints = [f"write `{name.id}({names[0] if names else 's'})`" if supports else f"write `{name.id}`"]
-            findings.error("wrong-arguments", f"`{name.id}` {wanted}", node.span, hints=hints)
+        if name.id == "translation" and isinstance(node, ast.CallExpr):
+            hints = ["write `translation`"]
+            findings.error("wrong-arguments", "`translation` moves every field, and names none", node.span, hints=hints)
             continue
         fields = [_acted_on(a, name.id, field_of, names, findings) for a in arguments]
         if all(f is not None for f in fields):
-            out.append(Claim(name.id, tuple(f.name for f in fields if f is not None)))
+            acted_on = dict.fromkeys(f.name for f in fields if f is not None)
+            out.append(Claim(name.id, tuple(acted_on), node.span))
     return out
 
 
@@ -127,7 +118,7 @@ def _acted_on(
     if name not in names:
         findings.error(
             "unknown-field",
-            f"no field called `{name}`",
+            f"no field called `{name}`" if name else "a symmetry acts on fields, named one by one",
             node.span,
             "not a field",
             notes=[f"fields: {several(names)}"],
@@ -137,15 +128,9 @@ def _acted_on(
     field = field_of(name)
     if field is None:
         return None
-    if not isinstance(field.support, SYMMETRIES[kind]):
-        findings.error(
-            "wrong-symmetry", f"`{kind}` does not act on the field `{name}`, a {describe(field.support)}", node.span
-        )
-        return None
-    if kind == "gauge" and field.on != "links":
-        findings.error(
-            "wrong-symmetry", f"a gauge transformation acts on links, and `{name}` lives on sites", node.span
-        )
+    if not can_act(kind, field):
+        message = f"`{kind}` does not act on `{name}`, a field of `{describe(field.support)}` on {field.on}"
+        findings.error("wrong-symmetry", message, node.span)
         return None
     return field
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from vdsl.errors import Span
 from vdsl.ir.expr import Expr
 from vdsl.ir.lattice import Lattice
 from vdsl.ir.support import Support
@@ -120,10 +121,14 @@ class Observable:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claimed symmetry: kind ("z2", "translation", "permutation", "shift", "rotation", "gauge") and fields."""
+    """A claimed symmetry: kind ("z2", "translation", "permutation", "shift", "rotation", "gauge") and fields.
+
+    No fields: all that it can act on. `span` is where it is claimed, and no part of its meaning.
+    """
 
     kind: str
     fields: tuple[str, ...] = ()
+    span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, isfinite, isnan, lcm
 from typing import Any
 
 import numpy as np
 
-from vdsl.errors import Diagnostic, VfeError
+from vdsl.errors import Diagnostic, Span, VfeError
 from vdsl.ir import interpret
 from vdsl.ir.actions import Symmetry, act, random_element
+from vdsl.ir.claims import claimed
 from vdsl.ir.configurations import random_configuration
 from vdsl.ir.expr import Expr
 from vdsl.ir.invariance import (
@@ -31,7 +32,7 @@ from vdsl.ir.invariance import (
     terms,
 )
 from vdsl.ir.lattice import ANTIPERIODIC, PERIODIC
-from vdsl.ir.program import Claim, Program
+from vdsl.ir.program import Program
 from vdsl.ir.support import (
     Angle,
     Clock,
@@ -46,7 +47,6 @@ from vdsl.ir.support import (
     cardinality,
     event_shape,
     has_negation,
-    is_discrete,
 )
 
 __all__ = [
@@ -221,90 +221,26 @@ def _translations(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]
         yield Symmetry("translation", axes=axes)
 
 
-# Claims
-
-
-def claimed(program: Program) -> tuple[Symmetry, ...]:
-    """The symmetries the user claims, a claim without fields meaning all the fields it can apply to.
-
-    Raises `wrong-symmetry` for a claim that no field or lattice of the program can have.
-    """
-    return tuple(_claimed(program, claim) for claim in program.claims)
-
-
-def _claimed(program: Program, claim: Claim) -> Symmetry:
-    supports = {f.name: f.support for f in program.fields}
-    able = [name for name in supports if _can(program, claim.kind, name)]
-    names = claim.fields or tuple(able)
-    lattice = program.lattice
-    if claim.kind == "translation":
-        if lattice is None or lattice.is_graph:
-            raise _impossible("the lattice has no translations: it is a graph")
-        return Symmetry("translation", axes=tuple(range(lattice.n_axes)), source="claimed")
-    wrong = [name for name in names if name not in able]
-    if claim.kind == "gauge" and not wrong and not any(program.field(n).on == "links" for n in names):
-        raise _impossible("`gauge` needs a field on links")
-    if not names or wrong:
-        what = f"`{wrong[0]}` (a {type(supports[wrong[0]]).__name__.lower()})" if wrong else "no field of the model"
-        raise _impossible(f"`{claim.kind}` cannot act on {what}")
-    clocks = [cardinality(supports[n]) for n in names if is_discrete(supports[n])]
-    match claim.kind:
-        case "permutation":
-            return Symmetry("permutation", names, f"S{clocks[0]}", source="claimed")
-        case "rotation" if all(event_shape(supports[n]) for n in names):
-            return Symmetry("rotation", names, f"SO({event_shape(supports[names[0]])[0]})", source="claimed")
-        case "shift" | "rotation":
-            order = gcd(*clocks)
-            group = f"Z{order}" if order else "U(1)"
-            return Symmetry("shift", names, group, weights=(1,) * len(names), order=order, source="claimed")
-        case "gauge":
-            if not any(program.field(n).on == "sites" for n in names):
-                names = (*names, *(n for n in able if program.field(n).on == "sites"))
-            return Symmetry("gauge", names, source="claimed")
-    return Symmetry("z2", names, "Z2", source="claimed")
-
-
-def _can(program: Program, kind: str, name: str) -> bool:
-    field = program.field(name)
-    match kind, field.support:
-        case "z2", support:
-            return has_negation(support) or (is_discrete(support) and cardinality(support) == 2)
-        case "permutation", support:
-            return is_discrete(support)
-        case "rotation", Sphere() | Real(int()) | Angle() | Clock() | Complex():
-            return True
-        case "shift", support:
-            return not isinstance(support, Sphere | Group) or support == Group("U1")
-        case "gauge", Angle() | Clock() | Spin() | Group("U1"):
-            return True
-        case "gauge", Complex():
-            return field.on == "sites"
-        case "gauge", Group():
-            return field.on == "links"
-    return False
-
-
-def _impossible(message: str) -> VfeError:
-    return VfeError(Diagnostic("wrong-symmetry", message))
-
-
 # Verification
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A claimed symmetry, the first term it changes, and the energies of that term before and after."""
+    """A symmetry, the first term it changes, the energies of that term before and after, and where it is claimed."""
 
     symmetry: Symmetry
     term: str
     before: float
     after: float
+    span: Span | None = None
 
     def diagnostic(self) -> Diagnostic:
         """The finding as an error about the model."""
         return Diagnostic(
             "symmetry-violated",
             f"the claimed symmetry `{self.symmetry.kind}` does not hold: it changes `{self.term}`",
+            self.span,
+            "claimed here" if self.span else "",
             notes=(
                 f"claimed: {self.symmetry}",
                 f"energy of `{self.term}` on a random configuration: {self.before:.12g}",
@@ -329,8 +265,10 @@ def verify(
     the term had in any trial; raise it for an evaluator in single precision.
     """
     evaluate = energy_terms or (lambda x: interpret.energy_terms(program, x, theta))
-    chosen = claimed(program) if symmetries is None else symmetries
-    return [v for s in chosen if (v := _violation(s, program, rng, trials, evaluate, tolerance)) is not None]
+    spans = [claim.span for claim in program.claims]
+    chosen = list(zip(claimed(program), spans, strict=True)) if symmetries is None else [(s, None) for s in symmetries]
+    found = [(_violation(s, program, rng, trials, evaluate, tolerance), span) for s, span in chosen]
+    return [replace(violation, span=span) for violation, span in found if violation is not None]
 
 
 def verify_claims(program: Program, theta: Theta, rng: np.random.Generator, **options: Any) -> None:
