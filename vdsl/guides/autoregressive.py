@@ -213,7 +213,7 @@ def build_autoregressive(
         parents=integers(parents),
         mask=reals(mask),
         levels=integers(_levels(dissection.level, group is not None)),
-        valid=jnp.asarray(np.arange(alphabet.q)[None] < alphabet.sizes[skeleton][:, None]),
+        valid=jax.device_put(np.arange(alphabet.q)[None] < alphabet.sizes[skeleton][:, None]),
         known=_known_rows(alphabet, place, size),
         skeleton=integers(skeleton),
         skeleton_energy=whole_energy or build_factor_energy(alphabet, constant, place),

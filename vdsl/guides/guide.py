@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import distrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+if TYPE_CHECKING:
+    import distrax
 
 Configuration = dict[str, Array]
 Params = Any
@@ -66,6 +68,8 @@ class Guide(eqx.Module):
 
     def distribution(self, params: Params) -> distrax.Distribution:
         """The guide as a distrax distribution over configurations."""
+        from vdsl.guides.distribution import GuideDistribution  # distrax takes half a second to import
+
         return GuideDistribution(self, params)
 
     def bytes_per_sample(self) -> int:
@@ -76,32 +80,6 @@ class Guide(eqx.Module):
         """How many numbers are trained."""
         shapes = jax.eval_shape(self.init, jax.random.key(0))
         return sum(int(leaf.size) for leaf in jax.tree.leaves(shapes))
-
-
-class GuideDistribution(distrax.Distribution):
-    """A guide at fixed parameters. Events are configurations: {field: (elements, *event_shape)}."""
-
-    def __init__(self, guide: Guide, params: Params):
-        self.guide = guide
-        self.params = params
-
-    def _sample_n(self, key: Array, n: int) -> Configuration:
-        return self.guide.sample_and_log_prob(self.params, key, n)[0]
-
-    def _sample_n_and_log_prob(self, key: Array, n: int) -> tuple[Configuration, Array]:
-        return self.guide.sample_and_log_prob(self.params, key, n)
-
-    def log_prob(self, value: Configuration) -> Array:
-        """ln q; value leaves (…, elements)."""
-        lead = next(iter(value.values())).shape[:-1]
-        flat = {k: v.reshape(-1, v.shape[-1]) for k, v in value.items()}
-        return self.guide.log_prob(self.params, flat).reshape(lead)
-
-    @property
-    def event_shape(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one configuration, field by field."""
-        x = jax.eval_shape(lambda k: self.guide.sample_and_log_prob(self.params, k, 1)[0], jax.random.key(0))
-        return {name: tuple(leaf.shape[1:]) for name, leaf in x.items()}
 
 
 @dataclass(frozen=True)

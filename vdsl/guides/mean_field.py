@@ -8,6 +8,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from vdsl.guides.alphabet import Alphabet, Codec
@@ -55,6 +56,6 @@ class MeanField(Guide):
 
 def build_mean_field(alphabet: Alphabet, energy: Energy, temperature: float) -> MeanField:
     """The guide at one temperature."""
-    valid = jnp.arange(alphabet.q)[None] < jnp.asarray(alphabet.sizes)[:, None]
+    valid = jax.device_put(np.arange(alphabet.q)[None] < np.asarray(alphabet.sizes)[:, None])
     beta, strength = reals(1.0 / temperature), typical_field(alphabet, temperature)
     return MeanField(beta, reals(strength), valid, energy, alphabet.codec)
