@@ -64,6 +64,7 @@ from vdsl.lowering.strategy import (
     conjuncts,
     direct_reads,
     free_variables,
+    over_cells,
     subscript_variables,
 )
 
@@ -316,8 +317,10 @@ class Lowering:
         basis, start = cells.sites[node.place.base]
         displacement = tuple(int(s + d) for s, d in zip(start, self.displacement(node.place, frame), strict=True))
         axis = None if node.axis is None else int(self.axis(node.axis, frame))
-        shape = (*lattice.shape, lattice.n_basis) + (() if axis is None else (lattice.n_axes,))
-        pick = (slice(None),) * lattice.n_axes + ((basis,) if axis is None else (basis, axis))
+        extra = [(lattice.n_basis, basis)] if lattice.n_basis > 1 else []
+        extra += [(lattice.n_axes, axis)] if axis is not None else []
+        shape = (*lattice.shape, *(n for n, _ in extra))
+        pick = (slice(None),) * lattice.n_axes + tuple(k for _, k in extra)
         ragged = axis is not None and OPEN in lattice.boundary
         shifts, window = [], []
         for d, l, n, boundary in zip(displacement, cells.lower, cells.shape, lattice.boundary, strict=True):
@@ -419,6 +422,8 @@ class Lowering:
             case "matmul":
                 return self._matmul(node, frame)
             case "roll" | "slice":
+                parts = self._grid_parts(node, frame)
+            case "elementwise" if over_cells(node, self.program):
                 parts = self._grid_parts(node, frame)
             case "unroll":
                 parts = self._unrolled_parts(node, frame)

@@ -134,6 +134,14 @@ def grid_obstacle(reduce: Reduce, program: Program) -> str | None:
     return None
 
 
+def over_cells(reduce: Reduce, program: Program) -> bool:
+    """Whether an elementwise reduction reads the array over cells that rolls start from, so that both share it."""
+    lattice = program.lattice
+    if lattice is None or lattice.is_graph or lattice.n_basis > 1 or len(reduce.binders) > 1:
+        return False
+    return reduce.binders[0].over.kind == "sites" and not any(isinstance(n, Reduce) for n in _dependent(reduce))
+
+
 @dataclass(frozen=True)
 class Bilinear:
     """A sum over pairs (i, j) of Π scalars · Π static factors · Π factors of i · Π factors of j."""
