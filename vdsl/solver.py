@@ -149,7 +149,7 @@ def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float],
     sample = jax.jit(lambda guide, params, key: guide.sample_and_log_prob(params, key, chunk))
     parts = [jax.device_get(sample(guide, params, k)) for k in jax.random.split(key, -(-n // chunk))]
     x = {name: np.concatenate([part[0][name] for part in parts])[:n] for name in parts[0][0]}
-    log_q = np.concatenate([part[1] for part in parts])[:n].astype(np.float64)
+    log_q = np.concatenate([part[1] for part in parts])[:n]  # in its own precision: `rounding` reads it off
     energy, observables = evaluate_samples(model, x, theta)
     return Draw(x, log_q, energy, interpret.temperature(model.program, theta), theta, observables)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -47,11 +48,9 @@ def per_sample(expr: Expr, draw: Draw, model: Model) -> np.ndarray:
         values = _columnwise(expr, draw, model.program)
         return np.broadcast_to(np.asarray(values, np.float64), (len(draw),))
 
-    @jax.jit
-    def every(x: dict[str, jax.Array], theta: dict[str, jax.Array]) -> jax.Array:
-        return jax.lax.map(lambda one: model.evaluate(expr, one, theta).real, x, batch_size=model.chunk_size)
-
-    return np.asarray(every(jax.tree.map(jnp.asarray, draw.x), jax.tree.map(jnp.asarray, draw.theta)), np.float64)
+    with jax.enable_x64(True):  # squares of extensive sums, whose differences are asked for
+        x, theta = jax.tree.map(jnp.asarray, draw.x), jax.tree.map(jnp.asarray, draw.theta)
+        return np.asarray(_every(model, expr, x, theta), np.float64)
 
 
 def derived_function(
@@ -65,6 +64,11 @@ def derived_function(
         return float(np.asarray(evaluate_derived(program, quantity.value, average, theta)).real)
 
     return value
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _every(model: Model, expr: Expr, x: dict[str, jax.Array], theta: dict[str, jax.Array]) -> jax.Array:
+    return jax.lax.map(lambda one: model.evaluate(expr, one, theta).real, x, batch_size=model.chunk_size)
 
 
 def _is_columnwise(node: Expr | Place, draw: Draw, definitions: set[str]) -> bool:

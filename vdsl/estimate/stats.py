@@ -55,7 +55,7 @@ def ess(log_weights: np.ndarray) -> float:
     """The normalised effective sample size (Σw)²/(nΣw²), in [1/n, 1] (Kish 1965)."""
     log_weights = np.asarray(log_weights, np.float64)
     w = np.exp(log_weights - log_weights.max())
-    return float(w.sum() ** 2 / (len(w) * (w**2).sum()))
+    return float(min(w.sum() ** 2 / (len(w) * (w**2).sum()), 1.0))  # equal weights may round to a little more
 
 
 def correlated_mean(x: np.ndarray, method: str = "chain") -> Estimate:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -116,15 +117,23 @@ def reweight(draw: Draw, model: Model, **changes: float) -> Draw:
 def evaluate_samples(
     model: Model, x: Mapping[str, np.ndarray], theta: Mapping[str, float]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Energies (n,) and observables {name: (n,)} of configurations {field: (n, elements, …)}, in bounded memory."""
+    """Energies (n,) and observables {name: (n,)} of configurations {field: (n, elements, …)}, in bounded memory.
 
-    @jax.jit
-    def every(x: dict[str, jax.Array], theta: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        one = lambda c: (model.energy(c, theta), model.observables(c, theta))  # noqa: E731
-        return jax.lax.map(one, x, batch_size=min(_CHUNK, model.chunk_size))
+    In double precision whatever training used: one pass costs nothing, and the sum over a large lattice would
+    otherwise lose more digits of ln w than the statistics do.
+    """
 
-    energy, observables = every(jax.tree.map(jnp.asarray, dict(x)), jax.tree.map(jnp.asarray, dict(theta)))
-    return np.asarray(energy), {name: np.asarray(v) for name, v in observables.items()}
+    with jax.enable_x64(True):
+        energy, observables = _every(model, jax.tree.map(jnp.asarray, dict(x)), jax.tree.map(jnp.asarray, dict(theta)))
+        return np.asarray(energy), {name: np.asarray(v) for name, v in observables.items()}
+
+
+@partial(jax.jit, static_argnums=0)  # once for each model, so that a sweep of reweightings does not compile again
+def _every(
+    model: Model, x: dict[str, jax.Array], theta: dict[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    one = lambda c: (model.energy(c, theta), model.observables(c, theta))  # noqa: E731
+    return jax.lax.map(one, x, batch_size=min(_CHUNK, model.chunk_size))
 
 
 def _column(k: int) -> Callable[[np.ndarray, float], float]:
