@@ -26,7 +26,7 @@ import numpy as np
 
 from vdsl.errors import Diagnostic, InternalError
 from vdsl.estimate.importance import Draw, ln_z, log_weights, rounding
-from vdsl.estimate.markov import configuration, opaque_energy, sample_markov, sweep_work
+from vdsl.estimate.markov import choose_method, configuration, opaque_energy, sample_markov, sweep_work
 from vdsl.estimate.stats import (
     Estimate,
     autocorrelation_time,
@@ -79,19 +79,21 @@ def check_modes(
     key: jax.Array,
     chains: int = 64,
     kept: int = 64,
-    thin: int = 8,
+    thin: int | None = None,
 ) -> ModeCheck:
     """Runs chains on `graph` at the draw's temperature and compares them with the draw.
 
     `log_q` maps a batch of configurations {field: (n, elements)} to ln q, shape (n,); `graph` has the draw's θ. Where
     that would be more than `MOST_WORK`, there are fewer chains, then fewer sweeps: the warning `chain-not-mixed` says
-    when they are too few.
+    when they are too few. thin: sweeps between kept samples, 8 if None, or 4 where clusters forget within a few.
     """
+    method = choose_method(graph, draw.temperature)
+    thin = (4 if method == "cluster" else 8) if thin is None else thin
     work = sweep_work(graph, draw.temperature) * kept * thin * 1.25  # of one chain
     chains = int(np.clip(MOST_WORK / max(work, 1.0), min(chains, LEAST_CHAINS), chains))
     thin = int(np.clip(thin * MOST_WORK / (max(work, 1.0) * chains), 1, thin))
     opaque = opaque_energy(graph, model, draw.theta)
-    chain = sample_markov(graph, draw.temperature, key, chains, kept * thin, thin, opaque=opaque)
+    chain = sample_markov(graph, draw.temperature, key, chains, kept * thin, thin, method=method, opaque=opaque)
     flat = jnp.asarray(chain.states.reshape(-1, graph.n))
     batches = [flat[first : first + _CHUNK] for first in range(0, len(flat), _CHUNK)]
     values = [np.asarray(log_q(configuration(graph, model.program, batch)), np.float64) for batch in batches]
