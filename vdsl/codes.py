@@ -18,17 +18,19 @@ CODES: dict[str, Explanation] = {
     # Syntax
     "too-large": Explanation(
         "something is larger than any model needs to be",
-        "A file may have 1,048,576 characters and 50,000 words and symbols. A lattice may have 10^8 sites, a graph "
-        "4,000,000 bonds, an expression with its functions written out 100,000 operations, a reduction 10^10 elements, "
-        "a data file 512 MiB. Limits are checked before anything is allocated. Numbers belong in a data file: "
-        '`data J on nn from "couplings.csv"`. The exit code is 4.',
+        "A file may have 1,048,576 characters and 40,000 words and symbols. A lattice may have 10^8 sites, a graph "
+        "4,000,000 bonds, an expression with its functions written out 100,000 operations. A reduction may run over "
+        "10^10 elements, all its binders together, a `range` over 10^7, a scan over 100,000 values. Data may have "
+        "3 x 10^7 entries, a data file 256 MiB, a csv file 10^7 numbers. Limits are checked before anything is "
+        'allocated. Numbers belong in a data file: `data J on nn from "couplings.csv"`. The exit code is 4.',
         "lattice cubic(100000, 100000, 100000)",
     ),
     "too-deep": Explanation(
         "brackets, signs or operations are nested too deeply",
-        "At most 100 brackets and signs may be open at once, an expression may be nested 200 deep, and a chain such as "
-        "`a + b + c + …` may have 400 operations; with its functions written out an expression may be 120 deep. Name "
-        "parts with `let`, or read numbers from a data file and use `sum`. The exit code is 4.",
+        "At most 100 brackets and signs may be open at once, and an expression may be nested 200 deep; with its "
+        "functions written out it may be 120 deep. Long sums and products, `a + b - c + …`, are not deep, however many "
+        "terms they have, nor are conditions joined by `and` or `or`; chains of `/`, `//`, `%`, `^` and `else if` are. "
+        "Name parts with `let`, or read numbers from a data file and use `sum`. The exit code is 4.",
     ),
     "bad-encoding": Explanation(
         "the file is not UTF-8 text",
@@ -60,6 +62,10 @@ CODES: dict[str, Explanation] = {
         "a number that a double cannot hold",
         "Numbers are doubles: 17 significant digits, up to 1.8e308. A literal may have 60 characters.",
         "param x = 1e999     # infinity is written inf",
+    ),
+    "bad-name": Explanation(
+        "a name that is too long to read",
+        "A name has at most 100 characters: letters, Greek letters, digits and `_`, and no digit in front.",
     ),
     "unclosed-bracket": Explanation(
         "a bracket is opened and never closed",

@@ -23,10 +23,11 @@ class Source:
         line = self.text.count("\n", 0, offset) + 1
         return line, offset - (self.text.rfind("\n", 0, offset) + 1) + 1
 
-    def line(self, number: int) -> str:
-        """The text of a 1-based line, without its newline."""
-        lines = self.text.split("\n")
-        return lines[number - 1].rstrip("\r") if 1 <= number <= len(lines) else ""
+    def line_at(self, offset: int) -> str:
+        """The text of the line that holds a character offset, without its line end."""
+        offset = max(0, min(offset, len(self.text)))
+        start, end = self.text.rfind("\n", 0, offset) + 1, self.text.find("\n", offset)
+        return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _line_of(span: Span) -> int:
 
 def _excerpt(span: Span, label: str, width: int, arrow: str) -> list[str]:
     line, column = span.source.position(span.start)
-    text = span.source.line(line)
+    text = span.source.line_at(span.start)
     length = max(1, min(span.end, span.start + len(text) - column + 1) - span.start)
     offset = column - 1
     if len(text) > _WIDEST_EXCERPT:  # a window around the span, so that a one-line megabyte stays readable

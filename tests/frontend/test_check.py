@@ -403,6 +403,9 @@ def test_graphs(tmp_path: Path) -> None:
     lattice = compiled(text, tmp_path).lattice
     assert lattice.edges == ((0, 1), (2, 1), (3, 0))
     assert lattice.n_sites == 4
+    more = text.replace('"edges.csv"', '"edges.csv", 6')
+    assert compiled(more, tmp_path).lattice.n_sites == 6
+    assert codes(refused(text.replace('"edges.csv"', '"edges.csv", 3'), tmp_path)) == ["bad-graph"]
 
 
 # The rest

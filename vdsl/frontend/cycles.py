@@ -9,6 +9,7 @@ from vdsl.frontend import ast
 from vdsl.frontend.findings import Findings
 from vdsl.frontend.scope import Node, Scope
 
+LONGEST_SHOWN = 12  # names of a loop
 Edges = dict[Node, dict[Node, Span]]
 
 
@@ -38,7 +39,10 @@ def _report_cycle(loop: list[Node], scope: Scope, edges: Edges, findings: Findin
     names = {node: _declaration_name(node, scope) for node in loop}
     first = min(range(len(loop)), key=lambda k: names[loop[k]][1].start)
     loop = loop[first:] + loop[:first]
-    shown = " -> ".join(names[node][0] for node in [*loop, loop[0]])
+    steps = [names[node][0] for node in [*loop, loop[0]]]
+    if len(steps) > LONGEST_SHOWN:
+        steps = [*steps[: LONGEST_SHOWN - 3], "…", *steps[-2:]]
+    shown = " -> ".join(steps)
     recursion = any(kind == "function" for kind, _ in loop)
     related = []
     for node, after in zip(loop, [*loop[1:], loop[0]], strict=True):

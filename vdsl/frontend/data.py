@@ -18,7 +18,9 @@ from vdsl.ir.expr import Const, Items, SetOf
 from vdsl.ir.kinds import INT, is_real
 from vdsl.ir.program import Data, FrozenArray
 
-LARGEST_DATA = 10**8
+LARGEST_DATA = 3 * 10**7
+MOST_DATA_AXES = 8
+LARGEST_RANDOM = 1e300  # of the numbers of a distribution: what is drawn is finite then
 # name -> number of arguments; see `_draw` for what each draws
 DISTRIBUTIONS = {"normal": 2, "uniform": 2, "sign": 0, "bernoulli": 1, "integers": 2, "choice": None}
 Evaluate = Callable[[ast.Expr], Quantity | Broken]
@@ -131,6 +133,14 @@ class DataChecker:
             if any(not isinstance(x, int) or isinstance(x, bool) or x < 1 for x in entries):
                 self.findings.error("out-of-range", "a shape is made of positive integers", option.value.span)
                 return None
+            if len(entries) > MOST_DATA_AXES:
+                self.findings.error(
+                    "out-of-range",
+                    f"these data have {len(entries)} axes",
+                    option.value.span,
+                    notes=[f"at most {MOST_DATA_AXES}"],
+                )
+                return None
             extra = tuple(int(x.real) for x in entries if x is not None)
         shape = extra if n is None else (n, *extra)
         if prod(shape) > LARGEST_DATA:
@@ -173,7 +183,7 @@ class DataChecker:
             return None
         if file.path.value.endswith((".npy", ".npz")):
             return self._array(s, file, member, over, n)
-        rows = read_rows(file.path, self.base_dir, self.allow_path, self.findings)
+        rows = read_rows(file.path, self.base_dir, self.allow_path, self.findings, n)
         if rows is None:
             return None
         widths = {len(row) for _, row in rows}
@@ -340,6 +350,8 @@ def _problem(name: str, arguments: list) -> str:
     match name, arguments:
         case _, _ if any(not np.isfinite(a) for a in arguments):
             return "the numbers of a distribution must be finite"
+        case _, _ if sum(abs(float(a)) for a in arguments) > LARGEST_RANDOM:
+            return f"the numbers of a distribution go up to {LARGEST_RANDOM:.0e}"
         case "normal", [_, sd] if sd < 0:
             return f"a standard deviation cannot be negative, and this is {sd:g}"
         case "uniform", [a, b] if a >= b:

@@ -12,7 +12,8 @@ import numpy as np
 from vdsl.frontend import ast
 from vdsl.frontend.findings import Findings, suggest
 
-LARGEST_FILE = 512 * 2**20
+LARGEST_FILE = 256 * 2**20
+LARGEST_TABLE = 10**7  # numbers in a csv file
 SUFFIXES = (".csv", ".txt", ".npy", ".npz")
 Rows = list[tuple[int, list[float]]]
 
@@ -88,8 +89,13 @@ def locate(path: ast.String, base_dir: Path | None, allow_path: bool, findings: 
     return file
 
 
-def read_rows(path: ast.String, base_dir: Path | None, allow_path: bool, findings: Findings) -> Rows | None:
-    """The rows of a table with their line numbers; a header row is skipped. None when there is a problem (reported)."""
+def read_rows(
+    path: ast.String, base_dir: Path | None, allow_path: bool, findings: Findings, most: int | None = None
+) -> Rows | None:
+    """The rows of a table with their line numbers; a header row is skipped. None when there is a problem (reported).
+
+    More than `most` rows are a problem that is reported without reading on.
+    """
     file = locate(path, base_dir, allow_path, findings)
     if file is None:
         return None
@@ -101,7 +107,7 @@ def read_rows(path: ast.String, base_dir: Path | None, allow_path: bool, finding
         return [(k, [float(x) for x in row]) for k, row in enumerate(table, 1)]
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            return _parse_rows(csv.reader(stream), path, findings)
+            return _parse_rows(csv.reader(stream), path, findings, most)
     except (OSError, UnicodeDecodeError, csv.Error) as found:
         findings.error("bad-data-file", f"`{path.value}` is not a table: {_reason(found)}", path.span)
         return None
@@ -150,8 +156,9 @@ def read_array(
     return np.array(array)
 
 
-def _parse_rows(reader: Iterable[list[str]], path: ast.String, findings: Findings) -> Rows | None:
+def _parse_rows(reader: Iterable[list[str]], path: ast.String, findings: Findings, most: int | None) -> Rows | None:
     rows: Rows = []
+    numbers = 0
     for line, cells in enumerate(reader, 1):
         cells = [c.strip() for c in cells]
         if not any(cells) or cells[0].startswith("#"):
@@ -179,6 +186,19 @@ def _parse_rows(reader: Iterable[list[str]], path: ast.String, findings: Finding
             )
             return None
         rows.append((line, row))
+        numbers += len(row)
+        if numbers > LARGEST_TABLE:
+            findings.error(
+                "too-large",
+                f"`{path.value}` holds more than {LARGEST_TABLE:,} numbers",
+                path.span,
+                hints=["larger arrays are read from .npy files"],
+                exit_code=4,
+            )
+            return None
+        if most is not None and len(rows) > 2 * most + 100:  # not just a few: what is wrong with those is said later
+            findings.error("data-size", f"`{path.value}` has many more than {most} rows", path.span)
+            return None
     return rows
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vdsl.errors import Span
 from vdsl.frontend import ast
 from vdsl.frontend.findings import count, declared, several
+from vdsl.frontend.joints import can_join
 from vdsl.frontend.values import BROKEN, Axis, Broken, LinkPlace, Plaquette, Quantity, Site, Value, bounds, is_index
 from vdsl.ir.expr import Const, DataRead, Expr, Item, Items, Place, Read
 from vdsl.ir.kinds import COMPLEX, INT, REAL, Kind, Matrix, Scalar, Vector, kind_of_support
@@ -102,7 +103,7 @@ def read_data(e: Elaborator, data: Data, node: ast.Expr, nodes: tuple[ast.Expr, 
         ends = [_site(e, n) for n in nodes[:2]]
         if ends[0] is None or ends[1] is None:
             return BROKEN
-        if not _same_bonds(e, data, ends[0], ends[1], node):
+        if not _same_bonds(e, data, ends[0], ends[1], node) or not _joined(e, data, ends[0], ends[1], node):
             return BROKEN
         places, rest, key, shape = (ends[0].place, ends[1].place), nodes[2:], "bond", shape[1:]
     if len(rest) not in (len(shape), len(shape) - 1) or (not rest and len(shape) > 1):
@@ -233,6 +234,24 @@ def _same_bonds(e: Elaborator, data: Data, a: Site, b: Site, node: ast.Expr) -> 
         f"`{data.name}` is given on the bonds `{data.on}`, and these are the ends of a bond of `{ends}`",
         node.span,
         related=[declared(data.name, declaration.span)],
+    )
+    return False
+
+
+def _joined(e: Elaborator, data: Data, a: Site, b: Site, node: ast.Expr) -> bool:
+    """Whether some bond of the data can join the two places; where that is not known yet, it may."""
+    sets = e.world.sets()
+    if sets is None or data.on is None or can_join(sets, data.on, a.place, b.place):
+        return True
+    declaration = e.world.scope.values[data.name].name
+    numbers = [f"{p.number.value}" for p in (a.place, b.place) if isinstance(p.number, Const) and not p.steps]
+    e.error(
+        "no-bond",
+        f"no bond of `{data.on}` joins "
+        + (f"the sites {' and '.join(numbers)}" if len(numbers) == 2 else "sites that are so far apart"),
+        node.span,
+        related=[declared(data.name, declaration.span)],
+        notes=[f"`{data.name}` has one value per bond of `{data.on}`, for its two ends in either order"],
     )
     return False
 

@@ -18,6 +18,7 @@ MAX_CHARACTERS = 2**20
 MAX_TOKENS = 40_000
 MAX_NESTING = 100  # brackets and signs open at once
 MAX_NUMBER = 60  # characters in one number: more than a double can hold several times over
+MAX_NAME = 100  # characters in one name
 MAX_ERRORS = 20
 
 HEADS = (
@@ -161,6 +162,9 @@ def _scan(source: Source, out: Lexed) -> tuple[list[Token], list[int]]:
         if kind == "NAME":
             word = match.group()
             tokens.append(Token(word if word in HARD_WORDS else "NAME", word, start, end, source))
+            if len(word) > MAX_NAME:
+                bad.append(start)
+                out.problems.append(_long_name(tokens[-1]))
         elif kind == "op":
             word = match.group()
             tokens.append(Token(word, word, start, end, source))
@@ -192,6 +196,12 @@ def _scan(source: Source, out: Lexed) -> tuple[list[Token], list[int]]:
         if len(out.problems) >= MAX_ERRORS:
             raise VfeError(out.problems)
     return tokens, bad
+
+
+def _long_name(token: Token) -> Diagnostic:
+    return Diagnostic(
+        "bad-name", f"a name of {len(token.text):,} characters", token.span, f"at most {MAX_NAME} characters"
+    )
 
 
 def _bad_number(token: Token) -> Diagnostic | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vdsl.frontend import ast
 from vdsl.frontend.findings import several
 from vdsl.frontend.values import Broken, Quantity
@@ -25,6 +27,7 @@ class SetTable:
     def __init__(self, lattice: Lattice):
         self.lattice = lattice
         self.used_bonds: dict[str, ast.Expr] = {}
+        self._pairs_joined: dict[str, np.ndarray] = {}
 
     def resolve(self, e: Elaborator, node: ast.Expr) -> SetOf | None:
         """The set that an expression names; None when it is not one (reported)."""
@@ -99,6 +102,16 @@ class SetTable:
         known = {_unoriented(c) for c in self.lattice.bond_classes(outer)}
         return all(_unoriented(c) in known for c in self.lattice.bond_classes(inner))
 
+    def joined(self, name: str, i: int, j: int) -> bool:
+        """Whether a bond of a set joins two sites."""
+        n = self.lattice.n_sites
+        if name not in self._pairs_joined:
+            bonds = self.lattice.bonds(name)
+            self._pairs_joined[name] = np.unique(np.minimum(bonds.i, bonds.j) * n + np.maximum(bonds.i, bonds.j))
+        known, pair = self._pairs_joined[name], min(i, j) * n + max(i, j)
+        at = int(np.searchsorted(known, pair))
+        return at < len(known) and int(known[at]) == pair
+
     def _starts(self, displacement: tuple[int, ...]) -> int:
         """The number of cells that a displacement leaves for another existing cell."""
         lengths = zip(self.lattice.shape, self.lattice.boundary, displacement, strict=True)
@@ -109,7 +122,10 @@ class SetTable:
             return SetOf("bonds", name)
         try:
             self.lattice.bond_classes(name)
-        except (KeyError, ValueError):
+        except ValueError as found:
+            e.error("too-large", str(found), node.span, exit_code=4)
+            return None
+        except KeyError:
             e.error(
                 "unknown-set",
                 f"no set called `{name}` here",

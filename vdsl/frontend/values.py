@@ -20,6 +20,8 @@ class Quantity:
     expr: Expr
 
     def __str__(self) -> str:
+        if self.kind == INT and isinstance(self.expr, Const) and isinstance(self.expr.value, float):
+            return "a number beyond 2^63"  # where integers stop being exact
         return f"a{'n' if self.kind == INT else ''} {self.kind}"
 
 

@@ -238,6 +238,9 @@ def graph_lattice(kind: str, n: int, edges: tuple[tuple[int, int], ...]) -> Latt
     return Lattice(kind, (), (), n_vertices=n, edges=edges)
 
 
+_MOST_DISPLACEMENTS = 300_000  # looked at for one shell: about a second
+
+
 @lru_cache(maxsize=64)
 def shell_classes(lattice: Lattice, k: int) -> tuple[BondClass, ...]:
     """The k-th shell of the infinite lattice: all bonds of the k-th smallest distance, each once.
@@ -248,8 +251,10 @@ def shell_classes(lattice: Lattice, k: int) -> tuple[BondClass, ...]:
     """
     scale = np.linalg.norm(lattice.vectors, axis=1).min()  # so that tolerances are relative
     vectors, basis = np.array(lattice.vectors) / scale, np.array(lattice.basis) / scale
-    reach = k + 1
+    reach = 1
     while True:
+        if (2 * reach + 1) ** lattice.n_axes * len(basis) ** 2 > _MOST_DISPLACEMENTS:
+            raise ValueError(f"shell({k}) reaches too far on {lattice.kind}")
         span = itertools.product(range(-reach, reach + 1), repeat=lattice.n_axes)
         steps = np.array(list(span))
         rows, lengths = [], []
@@ -267,8 +272,6 @@ def shell_classes(lattice: Lattice, k: int) -> tuple[BondClass, ...]:
         if len(distances) >= k and distances[k - 1] < certain - 1e-6:
             break
         reach += 1
-        if (2 * reach + 1) ** lattice.n_axes * len(basis) ** 2 > 2_000_000:
-            raise ValueError(f"shell({k}) reaches too far on {lattice.kind}")
     kept = set()
     for (a, b, step), length in zip(rows, lengths, strict=True):
         if abs(length - distances[k - 1]) < 1e-5:
