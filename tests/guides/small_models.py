@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,7 +20,7 @@ from vdsl.guides.alphabet import Alphabet, alphabet_of
 from vdsl.guides.autoregressive import Autoregressive, build_autoregressive, interactions
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.guide import Guide, Params
-from vdsl.ir import interpret
+from vdsl.ir import factors, interpret
 from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.ir.program import Program
 from vdsl.ir.support import stored_states
@@ -151,18 +153,29 @@ class Small:
         """A registered guide by its name, its sweeps no wider than `width`: these models need no skeleton otherwise."""
         with patch.object(registry, "sweep_width", lambda q, n: width):
             choice = registry.GUIDES[form].choose(self.program, self.graph)
-        return registry.build(choice, self.program, self.theta)
+        with small_tables(bool(self.graph.opaque)):
+            return registry.build(choice, self.program, self.theta)
 
 
-def small(text: str) -> Small:
+@contextmanager
+def small_tables(yes: bool) -> Iterator[None]:
+    """Models that can be enumerated could be tabulated whole: with pair tables at most, some terms are opaque."""
+    with ExitStack() as stack:
+        for name in ("SMALL_TABLE", "MAX_TABLE") if yes else ():
+            stack.enter_context(patch.object(factors, name, 2**4))
+        yield
+
+
+def small(text: str, opaque: bool = False) -> Small:
     model = vdsl.loads(text, base_dir=Path(__file__).parent)
     theta = interpret.resolve_parameters(model.program)
-    return Small(model, theta, factorise(model.program, theta))
+    with small_tables(opaque):
+        return Small(model, theta, factorise(model.program, theta))
 
 
 @cache
 def named(name: str) -> Small:
-    return small(SOURCES[name])
+    return small(SOURCES[name], name in OPAQUE)
 
 
 def random_params(guide: Guide, seed: int = 0, size: float = 0.3) -> Params:

@@ -16,18 +16,30 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from guides.small_models import OPAQUE, SOURCES, Small, compiled, named, random_params, seed_of
+from guides.small_models import OPAQUE, SOURCES, Small, compiled, log_prob, named, random_params, seed_of
 from vdsl.errors import VfeError
 from vdsl.guides.guide import Guide
 from vdsl.guides.registry import GUIDES
 from vdsl.ir.support import stored_states
 
-SAMPLES = 5_000
+SAMPLES = 4000
 ANNEALED = 0.6
 
 # Sweeps are one wide, so that the default guide of these models has a skeleton; a few have wider blocks as well.
 WIDER = {"ising": 3, "spins and links": 2, "plaquettes": 2}
-FORMS = [(form, name, 1) for name in SOURCES for form in GUIDES if not (form == "exact" and name in OPAQUE)]
+# Each pair costs seconds of compiling: `dense` is the default guide with another skeleton, so it meets every kind of
+# letter and symmetry but not every lattice; the models left out for all differ from others only in theirs.
+LEFT_OUT = ("ring", "link gauge")
+DENSE = ("spin glass", "potts", "clock", "ashkin-teller", "letters of two sizes", "plaquettes", *OPAQUE)
+
+
+def _meets(form: str, name: str) -> bool:
+    if form == "exact":
+        return name not in OPAQUE
+    return form != "dense" or name in DENSE
+
+
+FORMS = [(form, name, 1) for name in SOURCES if name not in LEFT_OUT for form in GUIDES if _meets(form, name)]
 FORMS += [("autoregressive", name, width) for name, width in WIDER.items()]
 
 every_form = pytest.mark.parametrize(
@@ -40,22 +52,20 @@ class Evaluated:
     """A guide with random parameters, and everything the laws are about.
 
     log_q (M,) of every configuration; `latents` (Z, S) distinct, `latent` (M,) which of them each configuration
-    has; ln q and energies of the latents; samples with their ln q as sampled and as evaluated.
+    has; ln q and energies of the latents, at β and annealed; samples with their ln q as sampled.
     """
 
     small: Small
     guide: Guide
-    log_q: np.ndarray
     latents: np.ndarray
     latent: np.ndarray
+    log_q: np.ndarray
     latent_log_q: np.ndarray
+    annealed_log_q: np.ndarray
     latent_energy: np.ndarray
     annealed_energy: np.ndarray
-    annealed_log_q: np.ndarray
     samples: dict[str, np.ndarray]
     sampled_log_q: np.ndarray
-    evaluated_log_q: np.ndarray
-    latent_samples: np.ndarray
 
 
 @cache
@@ -68,25 +78,18 @@ def evaluated(form: str, name: str, width: int) -> Evaluated:
 
     @jax.jit
     def run(guide: Guide, params, configurations, z, key):
-        one, two = jax.random.split(key)
-        scale = jnp.asarray(ANNEALED)
-        x, log_q = guide.sample_and_log_prob(params, one, SAMPLES)
+        scales = jnp.asarray([1.0, ANNEALED])
         return (
             guide.log_prob(params, configurations),
-            guide.latent_log_prob(params, z, jnp.ones(())),
-            guide.latent_energy(z, jnp.ones(())),
-            guide.latent_energy(z, scale),
-            guide.latent_log_prob(params, z, scale),
-            x,
-            log_q,
-            guide.log_prob(params, x),
-            guide.sample_latent(params, two, SAMPLES, scale),
+            jax.vmap(lambda scale: guide.latent_log_prob(params, z, scale))(scales),
+            jax.vmap(lambda scale: guide.latent_energy(z, scale))(scales),
+            *guide.sample_and_log_prob(params, key, SAMPLES),
         )
 
     arguments = guide, params, small.configurations, latents.T.astype(np.int32), jax.random.key(seed_of(name))
-    lq, zq, zu, za, zaq, x, sq, eq, zs = jax.tree.map(np.asarray, compiled(run, *arguments))
-    real = [np.asarray(a, float) for a in (lq, zq, zu, za, zaq)]
-    return Evaluated(small, guide, real[0], latents, latent.reshape(-1), *real[1:], x, sq, eq, zs)
+    log_q, z_log_q, z_energy, x, sampled_log_q = jax.tree.map(np.asarray, compiled(run, *arguments))
+    real = [np.asarray(values, float) for values in (log_q, *z_log_q, *z_energy)]
+    return Evaluated(small, guide, latents, latent.reshape(-1), *real, x, sampled_log_q)
 
 
 @every_form
@@ -102,12 +105,20 @@ def test_normalised(form: str, name: str, width: int):
 def test_samples_have_the_frequencies_of_q(form: str, name: str, width: int):
     e = evaluated(form, name, width)
     _check_frequencies(e.small.number(e.samples), np.exp(e.log_q))
-    # Latent samples are those of the annealed guide.
-    strides = np.cumprod([1, *(e.latents.max(0) + 1)[:0:-1]])[::-1] if e.latents.size else np.zeros(0, int)
-    codes = e.latents @ strides
-    drawn = np.searchsorted(codes, strides @ e.latent_samples)
-    assert (codes[drawn] == strides @ e.latent_samples).all()
-    _check_frequencies(drawn, np.exp(e.annealed_log_q))
+
+
+@pytest.mark.parametrize("name", ["ising in a field", "ashkin-teller", "potts"])
+def test_latents_are_sampled_at_the_annealed_temperature(name: str):
+    e = evaluated("autoregressive", name, 1)
+    params = random_params(e.guide, seed_of("autoregressive", name))
+
+    @jax.jit
+    def run(guide: Guide, params, key):
+        return guide.sample_latent(params, key, SAMPLES, jnp.asarray(ANNEALED))
+
+    z = np.asarray(compiled(run, e.guide, params, jax.random.key(0)))
+    strides = e.small.alphabet.q ** np.arange(len(z))[::-1]
+    _check_frequencies(np.searchsorted(e.latents @ strides, strides @ z), np.exp(e.annealed_log_q))
 
 
 def _check_frequencies(drawn: np.ndarray, q: np.ndarray) -> None:
@@ -126,7 +137,6 @@ def _check_frequencies(drawn: np.ndarray, q: np.ndarray) -> None:
 @every_form
 def test_samples_come_with_their_log_prob(form: str, name: str, width: int):
     e = evaluated(form, name, width)
-    np.testing.assert_allclose(e.sampled_log_q, e.evaluated_log_q, rtol=0, atol=2e-5)
     np.testing.assert_allclose(e.sampled_log_q, e.log_q[e.small.number(e.samples)], rtol=0, atol=2e-5)
 
 
@@ -201,14 +211,21 @@ def test_distrax_methods():
     small = named("spin and potts")
     guide = small.autoregressive(1)
     params = random_params(guide)
-    d = guide.distribution(params)
-    x, log_q = d.sample_and_log_prob(seed=jax.random.key(1), sample_shape=(3, 4))
-    assert {f: v.shape for f, v in x.items()} == {"s": (3, 4, 6), "p": (3, 4, 6)}
-    np.testing.assert_allclose(d.log_prob(x), log_q, atol=2e-5)
-    again = d.sample(seed=jax.random.key(1), sample_shape=(3, 4))
+
+    @jax.jit
+    def run(guide: Guide, params, key):
+        d = guide.distribution(params)
+        x, log_q = d.sample_and_log_prob(seed=key, sample_shape=(3, 4))
+        again = d.sample(seed=key, sample_shape=(3, 4))
+        one = d.sample(seed=key)
+        return x, log_q, d.log_prob(x), again, one, d.log_prob(one)
+
+    found = compiled(run, guide, params, jax.random.key(1))
+    x, log_q, evaluated_log_q, again, one, log_q_of_one = found
+    assert {f: v.shape for f, v in x.items()} == {"s": (3, 4, 4), "p": (3, 4, 4)}
+    np.testing.assert_allclose(evaluated_log_q, log_q, atol=2e-5)
     assert all((again[f] == x[f]).all() for f in x)
-    one = d.sample(seed=jax.random.key(2))
-    assert {f: v.shape for f, v in one.items()} == d.event_shape
-    batched = guide.log_prob(params, {f: v[None] for f, v in one.items()})[0]
-    assert d.log_prob(one).shape == ()
-    assert d.log_prob(one) == pytest.approx(float(batched), abs=1e-5)
+    assert {f: v.shape for f, v in one.items()} == guide.distribution(params).event_shape
+    assert log_q_of_one.shape == ()
+    batched = log_prob(guide, params, {f: v[None] for f, v in one.items()})[0]
+    assert float(log_q_of_one) == pytest.approx(batched, abs=1e-5)
