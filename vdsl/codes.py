@@ -228,7 +228,8 @@ CODES: dict[str, Explanation] = {
     ),
     "unknown-symmetry": Explanation(
         "a symmetry that is not known",
-        "Claims are `z2(s)`, `translation`, `permutation(s)`, `shift(theta)`, `rotation(S)` and `gauge(U)`.",
+        "Claims are `z2(s)`, `translation`, `permutation(s)`, `shift(theta)`, `rotation(S)` and `gauge(U)`. Several fields "
+        "move together, `shift(a, b)`; a claim without fields means all that it is usually made of.",
         "symmetry z3(s)",
     ),
     "duplicate-name": Explanation(
@@ -314,7 +315,10 @@ CODES: dict[str, Explanation] = {
         "lattice square(L / 2, L)",
     ),
     "wrong-arguments": Explanation(
-        "a call with the wrong number of arguments", "The message says how many were expected.", "cos(1, 2)"
+        "a call with the wrong number of arguments",
+        "Functions, sets, distributions, lattices and types each take a fixed number of arguments; the message says how "
+        "many were expected and how many were found.",
+        "cos(1, 2)",
     ),
     "bad-boundary": Explanation(
         "a boundary that is not one of periodic, open, antiperiodic",
@@ -457,10 +461,13 @@ CODES: dict[str, Explanation] = {
     ),
     # Claims, sweeps and settings
     "wrong-symmetry": Explanation(
-        "a symmetry that does not act on such a field",
-        "z2 changes the sign of a field, permutation mixes Potts colours, shift moves angles, rotation turns vectors, "
-        "gauge acts on angles and group elements on links.",
-        "field s : spin\nsymmetry permutation(s)",
+        "a symmetry that does not act on such a field, or on such fields together",
+        "`z2` changes the sign of a field, or exchanges its two states; `permutation` mixes the states of a discrete "
+        "field; `shift` adds a constant to numbers, angles and phases, and moves the states of a discrete field round; "
+        "`rotation` turns vectors and angles; `gauge` acts on angles, signs and group elements on links, and on the "
+        "matter on sites that couples to them. Fields named in one claim are moved by one group element, so their "
+        "types must fit. A graph has no translations.",
+        "field s : spin\nsymmetry rotation(s)",
     ),
     "bad-scan": Explanation(
         "a sweep that is not a list of numbers",

@@ -157,6 +157,13 @@ def test_deep_chains_format() -> None:
     assert formatted(text) == text
 
 
+def test_long_sums_outside_brackets_stay_on_their_line() -> None:
+    text = "let a = " + " + ".join(f"J*s[{k}]*s[{k + 1}]" for k in range(2000)) + "\n"
+    assert formatted(text) == text.replace("*", " * ")
+    wide = "let a = " + " + ".join(["sum(i in sites: s[i])"] * 1200) + "\n"
+    assert parsed(formatted(wide)) == parsed(wide)
+
+
 def test_spans_are_no_part_of_equality() -> None:
     assert parsed("let a = 1") == parsed("\n  let   a =\t1 # one")
     assert all(f.name != "span" or not f.compare for f in dataclasses.fields(ast.Let))

@@ -15,6 +15,7 @@ from vdsl.errors import InternalError
 
 WIDTH = 100
 _STEP = "    "
+_NARROWEST = 8  # brackets that are narrower gain nothing by a line of their own
 
 
 @dataclass(frozen=True)
@@ -71,42 +72,51 @@ class _Writer:
 
 def _write(writer: _Writer, pieces: Sequence[Piece], indent: str, inside: bool, after: int) -> None:
     """Writes pieces; `inside` brackets lines may break at `Break`s; `after` characters follow on the last line."""
-    text = flat(pieces)
-    if writer.fits(text, after):
-        writer.put(text)
-        return
-    levels = [p.level for p in pieces if isinstance(p, Break)]
-    if inside and levels:
-        chunks = _split(pieces, min(levels))
-        for i, chunk in enumerate(chunks):
-            last = i == len(chunks) - 1
-            if i:
-                if writer.fits(" " + flat(chunk), after if last else 0):
-                    writer.put(" ")
-                else:
-                    writer.newline(indent)
-            _write(writer, chunk, indent, True, after if last else 0)
-        return
-    widths = [len(p.flat) if isinstance(p, Group) and p.parts else 0 for p in pieces]
-    if not any(widths):
-        writer.put(text)
-        return
-    at = widths.index(max(widths))
-    group, rest = pieces[at], flat(pieces[at + 1 :])
-    if not isinstance(group, Group):
-        raise InternalError("only groups have a width")
-    writer.put(flat(pieces[:at]) + group.open)
+    while True:
+        text = flat(pieces)
+        if writer.fits(text, after):
+            writer.put(text)
+            return
+        levels = [p.level for p in pieces if isinstance(p, Break)]
+        if inside and levels:
+            _write_chunks(writer, _split(pieces, min(levels)), indent, after)
+            return
+        widths = [len(p.flat) if isinstance(p, Group) and p.parts else 0 for p in pieces]
+        if max(widths, default=0) < _NARROWEST:
+            writer.put(text)
+            return
+        at = widths.index(max(widths))
+        group, rest = pieces[at], pieces[at + 1 :]
+        if not isinstance(group, Group):
+            raise InternalError("only groups have a width")
+        writer.put(flat(pieces[:at]))
+        _write_group(writer, group, indent, len(flat(rest)) + after)
+        pieces = rest
+
+
+def _write_chunks(writer: _Writer, chunks: Sequence[Sequence[Piece]], indent: str, after: int) -> None:
+    for i, chunk in enumerate(chunks):
+        last = i == len(chunks) - 1
+        if i:
+            if writer.fits(" " + flat(chunk), after if last else 0):
+                writer.put(" ")
+            else:
+                writer.newline(indent)
+        _write(writer, chunk, indent, True, after if last else 0)
+
+
+def _write_group(writer: _Writer, group: Group, indent: str, after: int) -> None:
+    writer.put(group.open)
     deeper = indent + _STEP
     for i, part in enumerate(group.parts):
         last = i == len(group.parts) - 1
-        closing = len(group.close) + len(rest) + after if last else 1
+        closing = len(group.close) + after if last else 1
         if i and group.fill and writer.fits(" " + flat(part), closing):
             writer.put(" ")
         else:
             writer.newline(deeper)
         _write(writer, part, deeper, True, closing)
         writer.put(group.close if last else ",")
-    _write(writer, pieces[at + 1 :], indent, inside, after)
 
 
 def _split(pieces: Sequence[Piece], level: int) -> list[list[Piece]]:
