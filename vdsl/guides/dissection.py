@@ -69,7 +69,8 @@ def _choose_cut(graph: Interactions, max_width: int) -> tuple[np.ndarray, list[n
     if whole is not None:
         return np.zeros(0, int), whole
     straight = None if graph.coordinates is None else _straight_cuts(graph, graph.coordinates, max_width)
-    return straight or _greedy_cut(graph, max_width)
+    greedy = _greedy_cut(graph, max_width)
+    return straight if straight and len(straight[0]) <= len(greedy[0]) else greedy
 
 
 def _straight_cuts(graph: Interactions, x: np.ndarray, max_width: int) -> tuple[np.ndarray, list[np.ndarray]] | None:

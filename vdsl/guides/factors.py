@@ -66,9 +66,13 @@ def build_factor_energy(alphabet: Alphabet, constant: float, place: np.ndarray |
 
 
 def typical_field(alphabet: Alphabet, temperature: float) -> float:
-    """The mean over letters of the largest change of βE that one letter can make; 1 if no factor says."""
+    """The mean over letters of the largest finite change of βE that one letter can make; 1 if no factor says."""
     total = np.zeros(alphabet.n)
     for f in alphabet.factors:
-        spread = np.ptp(f.tables.reshape(len(f.tables), -1), axis=1)
+        flat = f.tables.reshape(len(f.tables), -1)
+        finite = np.where(
+            np.isfinite(flat), flat, np.nanmin(np.where(np.isfinite(flat), flat, np.nan), 1, keepdims=True)
+        )
+        spread = np.ptp(finite, axis=1)
         np.add.at(total, f.scopes, spread[:, None])
     return float(total.mean() / temperature) or 1.0

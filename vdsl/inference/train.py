@@ -209,7 +209,8 @@ def one_step(guide: Guide, state: TrainState, schedule: Schedule, batch: int) ->
         return score_function(guide, params, key_batch, batch, scale)
 
     gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
-    shrink = jnp.minimum(1.0, schedule.clip / jnp.maximum(optax.global_norm(gradient), 1e-30))
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
+    shrink = jnp.minimum(1.0, schedule.clip / jnp.maximum(norm, 1e-30))
     direction, optimiser = _ADAM.update(jax.tree.map(lambda g: g * shrink, gradient), state.optimiser, state.params)
     rate = schedule.rate(state.step, state.turn)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
