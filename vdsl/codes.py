@@ -228,8 +228,8 @@ CODES: dict[str, Explanation] = {
     ),
     "unknown-symmetry": Explanation(
         "a symmetry that is not known",
-        "Claims are `z2(s)`, `translation`, `permutation(s)`, `shift(theta)`, `rotation(S)` and `gauge(U)`. Several fields "
-        "move together, `shift(a, b)`; a claim without fields means all that it is usually made of.",
+        "Claims are `z2(s)`, `translation`, `permutation(s)`, `shift(theta)`, `rotation(S)` and `gauge(U)`. Several "
+        "fields move together, `shift(a, b)`; a claim without fields means all that it is usually made of.",
         "symmetry z3(s)",
     ),
     "duplicate-name": Explanation(
@@ -316,8 +316,8 @@ CODES: dict[str, Explanation] = {
     ),
     "wrong-arguments": Explanation(
         "a call with the wrong number of arguments",
-        "Functions, sets, distributions, lattices and types each take a fixed number of arguments; the message says how "
-        "many were expected and how many were found.",
+        "Functions, sets, distributions, lattices and types each take a fixed number of arguments; the message "
+        "says how many were expected and how many were found.",
         "cos(1, 2)",
     ),
     "bad-boundary": Explanation(
