@@ -17,7 +17,7 @@ FIELD = {
 }
 TEXT = {
     "ising": "lattice square(3, 3)\nfield s : spin\ninteraction e = -sum(<i, j> in nn: s[i] * s[j])\n",
-    "potts": "lattice square(2, 3)\nfield s : potts(3)\ninteraction e = -sum(<i, j> in nn: delta(s[i], s[j]))\n",
+    "potts": "lattice square(3, 3)\nfield s : potts(3)\ninteraction e = -sum(<i, j> in nn: delta(s[i], s[j]))\n",
     "clock": "lattice square(2, 3)\nfield a : clock(4)\ninteraction e = -sum(<i, j> in nn: cos(a[i] - a[j]))\n",
     "ashkin-teller": "lattice square(2, 3)\nfield s : spin\nfield t : spin\ninteraction e = "
     "-sum(<i, j> in nn: 0.5 * s[i] * s[j] + 0.7 * t[i] * t[j] + 0.3 * s[i] * s[j] * t[i] * t[j])\n",
@@ -26,7 +26,7 @@ TEXT = {
 
 def log_q(model: Small, width: int) -> np.ndarray:
     guide = model.autoregressive(width)
-    assert len(guide.skeleton) > 0
+    assert len(guide.skeleton) > 1  # a single letter would be exact by symmetry
     params = random_params(guide, seed_of(str(width)), size=0.5)
     return log_prob(guide, params, model.configurations)
 
@@ -46,8 +46,10 @@ def images(model: Small, name: str) -> list[np.ndarray]:
     return [model.number(m) for m in moved]
 
 
-@pytest.mark.parametrize("width", [1, 2])
-@pytest.mark.parametrize("name", TEXT)
+WIDTHS = [("ising", 1), ("ising", 2), ("potts", 1), ("potts", 2), ("clock", 1), ("ashkin-teller", 1)]
+
+
+@pytest.mark.parametrize(("name", "width"), WIDTHS)
 def test_symmetric(name: str, width: int):
     model = small(TEXT[name] + "temperature 1.4")
     found = log_q(model, width)
