@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vdsl.cli.arguments import Parser, add_overrides, overrides, usage
 from vdsl.cli.source import STDIN, read_source
 from vdsl.cli.terminal import say_diagnostics, show, show_text
+from vdsl.errors import VfeError
 from vdsl.report.table import Heading, Notes, Sheet, Table, amount, number
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def _explain_model(options: argparse.Namespace) -> int:
 
 def _facts(program: Program, theta: dict[str, float], temperature: float, guide: str | None) -> dict[str, Any]:
     """Everything `explain` says, as data."""
+    from vdsl.guides import registry
+    from vdsl.ir.factors import factorise
     from vdsl.ir.support import cardinality, describe, is_discrete
     from vdsl.ir.symmetry import claimed, infer
     from vdsl.lowering.strategy import decisions
@@ -115,12 +118,14 @@ def _facts(program: Program, theta: dict[str, float], temperature: float, guide:
         "symmetries": symmetries,
         "bytes_per_sample": sum(program.elements(f) * _bytes(f) for f in program.fields),
     }
-    if all(is_discrete(f.support) for f in program.fields):
-        from vdsl.ir.factors import factorise
-
-        graph = factorise(program, theta)
-        facts["exact"] = _exact(program, theta, graph)
-        facts["guide"] = _guide(program, graph, theta, guide)
+    try:
+        registry.check_fields(program)
+    except VfeError as refused:  # explaining goes on: that there is no guide is one of the facts
+        facts["no_guide"] = "; ".join((refused.diagnostics[0].message, *refused.diagnostics[0].notes))
+        return facts
+    graph = factorise(program, theta)
+    facts["exact"] = _exact(program, theta, graph)
+    facts["guide"] = _guide(program, graph, theta, guide)
     return facts
 
 
@@ -130,7 +135,7 @@ def _sets(program: Program) -> Iterator[tuple[str, int]]:
         return
     yield "sites", lattice.n_sites
     for name in lattice.bond_set_names():
-        yield name, len(lattice.bonds(name).i)
+        yield name, lattice.n_bonds(name)
     if not lattice.is_graph:
         yield "axes", lattice.n_axes
         if lattice.n_basis == 1:
@@ -221,7 +226,7 @@ def _notes(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "exact", _exact_words(facts["exact"]), ""
     guide = facts.get("guide")
     if guide is None:
-        yield "guide", "none yet: guides cover models whose fields are all discrete", ""
+        yield "guide", f"none: {facts['no_guide']}", ""
         return
     yield "guide", f"{guide['name']}: {guide['reason']}", ""
     size = "nothing to train" if not guide["trained"] else f"{guide['parameters']:,} numbers to train"

@@ -32,6 +32,7 @@ from vdsl.model import Model
 
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB, a few seconds
 _DENSE_WEIGHTS = 2**28
+_MOST_VALUES = 2**20
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def choose(program: Program, graph: FactorGraph, name: str | None = None) -> Gui
 
 
 def check_fields(program: Program) -> Program:
-    """The program, if guides exist for all of its fields. Raises VfeError `no-guide`."""
+    """The program, if guides exist for its fields. Raises VfeError `no-guide`, or `too-large` (exit code 4)."""
     for f in program.fields:
         if not is_discrete(f.support):
             raise VfeError(
@@ -79,6 +80,10 @@ def check_fields(program: Program) -> Program:
                     hints=("`vdsl check`, `vdsl explain` and the compiled energy work for this model",),
                 )
             )
+    values = sum(program.elements(f) for f in program.fields)
+    if values > _MOST_VALUES:
+        why = f"guides serve up to {_MOST_VALUES:,} values of fields, and this model has {values:,}"
+        raise VfeError(Diagnostic("too-large", "this lattice is too large to solve", notes=(why,)), exit_code=4)
     return program
 
 

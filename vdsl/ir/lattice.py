@@ -84,11 +84,23 @@ class Lattice:
 
     @property
     def n_links(self) -> int:
-        return len(self.links[0])
+        return self.n_basis * sum(self._cells_reaching(self.axis_step(a)) for a in range(self.n_axes))
 
     @property
     def n_plaquettes(self) -> int:
-        return len(self.plaquettes[0])
+        steps = [tuple(int(a in plane) for a in range(self.n_axes)) for plane in self.planes]
+        return self.n_basis * sum(map(self._cells_reaching, steps))
+
+    def n_bonds(self, name: str) -> int:
+        """How many bonds a set has, counted without listing them. Raises KeyError."""
+        if self.edges is not None:
+            return len(self.edges)
+        return sum(self._cells_reaching(c.displacement) for c in self.bond_classes(name))
+
+    def _cells_reaching(self, displacement: tuple[int, ...]) -> int:
+        """How many cells have one that far away: all of them, less a margin along open axes."""
+        sides = zip(self.shape, displacement, self.boundary, strict=True)
+        return prod(max(length - abs(d), 0) if boundary == OPEN else length for length, d, boundary in sides)
 
     @property
     def planes(self) -> tuple[tuple[int, int], ...]:
