@@ -86,19 +86,17 @@ temperature 1
 """
 CASES: dict[str, Case] = {
     "Ising 16×16, T_c": Case(ising(16), {}, 120, 238.6422566351329),
-    "Ising 16×16, T_c, 5 min": Case(ising(16), {}, 300, 238.6422566351329),
     "Ising 8×8, T_c": Case(ising(8), {}, 60, 60.14178078906915),
-    "Ising 32×32, T_c": Case(ising(32), {}, 600),
-    "Ising 64×64, T_c": Case(ising(64), {}, 1800, 3808.672283419809),
+    "Ising 32×32, T_c": Case(ising(32), {}, 300),
     "clock(5) ring of 100": Case(CLOCK_RING, {}, 60),
     "triangular antiferromagnet 6×6, T = .2": Case(TRIANGULAR, {}, 60),
-    "triangular antiferromagnet 12×12, T = .2": Case(TRIANGULAR, {"L": 12}, 180),
+    "triangular antiferromagnet 12×12, T = .2": Case(TRIANGULAR, {"L": 12}, 90),
     "SK N=20, β = 1": Case(SK, {}, 60, 20 * 0.94075453),
     "SK N=20, β = 5": Case(SK, {"T": 0.2}, 60, 20 * 3.45268323),
     "Potts q=3 6×6, K_c": Case(POTTS, {}, 60, 75.571951800165),
-    "Potts q=3 12×12, K_c": Case(POTTS, {"L": 12}, 180),
+    "Potts q=3 12×12, K_c": Case(POTTS, {"L": 12}, 90),
     "Edwards–Anderson 10×10 open, β = 1": Case(EA, {}, 60, 100.245673),
-    "spin glass 16×16 open, β = 2": Case(GLASS, {}, 120),
+    "spin glass 16×16 open, β = 2": Case(GLASS, {}, 90),
 }
 
 
@@ -131,7 +129,18 @@ def measure(name: str) -> list[str]:
     ]
 
 
-HEADER = ["model", "guide", "ESS", "rel. error of F_q", "ln Z off by, σ", "σ of ln Z", "steps", "training, s", "all, s", "warnings"]
+HEADER = [
+    "model",
+    "guide",
+    "ESS",
+    "rel. error of F_q",
+    "ln Z off by, σ",
+    "σ of ln Z",
+    "steps",
+    "training, s",
+    "all, s",
+    "warnings",
+]
 
 
 def main() -> None:
