@@ -142,7 +142,7 @@ def plan(
         batch=(512 if size < 2**20 else 256) if batch is None else batch,
         chunk=10,
         seed=seed,
-        learning_rate=0.01 if size < 2**17 else 0.005,
+        learning_rate=_learning_rate(size, 2000 if steps is None else steps),
         anneal=0.1 if start > 0.3 else 0.5,  # strongly frustrated or cold models need the slower path
         anneal_from=start,
         clip=1.0,
@@ -162,7 +162,8 @@ def plan(
     began = time.monotonic()
     seconds = _seconds_per_step(guide, draft)
     left = time_limit - (time.monotonic() - began)
-    return replace(draft, steps=int(min(max(left / seconds, 20), 20_000)))
+    fitting = int(min(max(left / seconds, 20), 20_000))
+    return replace(draft, steps=fitting, learning_rate=_learning_rate(size, fitting))
 
 
 def train(
@@ -226,6 +227,11 @@ def one_step(guide: Guide, state: TrainState, schedule: Schedule, batch: int) ->
 # --- private ---------------------------------------------------------------------------------------------------------
 
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+def _learning_rate(size: int, steps: int) -> float:
+    """Long runs end better from a lower peak: on Ising 16×16 at T_c, .01 is best for 600 steps, .004 for 4000."""
+    return min(0.01 if size < 2**17 else 0.005, 0.01 * (1000 / steps) ** 0.6)
 
 
 def _latest_turn(plan: Plan) -> int:
