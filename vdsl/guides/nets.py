@@ -13,6 +13,7 @@ Parents are padded: parents (S, P) of positions, mask (S, P).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import equinox as eqx
@@ -30,12 +31,13 @@ class Net(eqx.Module):
     q: int = eqx.field(static=True)
     hidden: int = eqx.field(static=True)
 
+    @abstractmethod
     def init(self, key: Array, letters: int, parents: int) -> Params:
-        raise NotImplementedError
+        """Fresh parameters."""
 
+    @abstractmethod
     def logits(self, params: Params, states: Array, mask: Array) -> Array:
         """For one letter: states (P, b) int, mask (P,) -> (Q, b)."""
-        raise NotImplementedError
 
 
 class Odd(Net):
