@@ -136,6 +136,11 @@ def plan(
 
     Without a time limit and without steps, 2000 steps. Raises VfeError `bad-setting` (usage).
     """
+    if batch is not None and batch < 2:
+        why = "the baseline of a sample is the mean of the others"
+        raise VfeError(Diagnostic("bad-setting", f"a batch of {batch} is too small", notes=(why,)), exit_code=2)
+    if steps is not None and steps < 1:
+        raise VfeError(Diagnostic("bad-setting", f"cannot train for {steps} steps"), exit_code=2)
     size, start = guide.n_parameters(), guide.anneal_from()
     draft = Plan(
         steps=2000 if steps is None else steps,
@@ -150,11 +155,6 @@ def plan(
         patience=2000,
         decay=0.8,
     )
-    if draft.batch < 2:
-        why = "the baseline of a sample is the mean of the others"
-        raise VfeError(Diagnostic("bad-setting", f"a batch of {draft.batch} is too small", notes=(why,)), exit_code=2)
-    if draft.steps < 1:
-        raise VfeError(Diagnostic("bad-setting", f"cannot train for {draft.steps} steps"), exit_code=2)
     if not guide.trainable():
         return replace(draft, steps=0)
     if time_limit is None or steps is not None:
