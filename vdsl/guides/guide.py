@@ -7,8 +7,10 @@ exactly and only *learn* the rest, z, for which
     u(z) = −ln Σ_{x consistent with z} e^{−β E(x)}           (its `latent_energy`)
     F_q  = T · E_{z~q}[u(z) + ln q(z)]                        (equal to E_x[E + T ln q(x)] for the joint q)
 
-With nothing summed, z is the configuration and u = βE. Everything is batched; `scale` multiplies β = 1/T and is 1
-except while annealing.
+With nothing summed, z is the configuration and u = βE. Everything is batched; what z is (an array or a pytree, with the
+batch on whichever axis) is the guide's own business. `scale` multiplies β = 1/T and is 1 except while annealing.
+
+A guide whose samples are differentiable in the parameters says so (`reparameterised`) and gives them by `draw_latent`.
 """
 
 from __future__ import annotations
@@ -22,11 +24,29 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vdsl.errors import InternalError
+
 if TYPE_CHECKING:
     import distrax
 
 Configuration = dict[str, Array]
 Params = Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a guide likes to be trained; None leaves a number to the general plan. `estimator`: see `inference.estimators`.
+
+    path_from: the fraction of the steps after which a reparameterised guide's gradient is the path gradient.
+    """
+
+    estimator: str = "score"  # or "reparameterised"
+    learning_rate: float | None = None
+    batch: int | None = None
+    anneal: float | None = None
+    clip: float | None = None
+    decay: float | None = None
+    path_from: float = 1.0
 
 
 class Guide(eqx.Module):
@@ -42,21 +62,29 @@ class Guide(eqx.Module):
         """Whether there is anything to learn; False for guides that are exact by construction."""
         return True
 
+    def recipe(self) -> Recipe:
+        """How it likes to be trained."""
+        return Recipe()
+
     @abstractmethod
     def init(self, key: Array) -> Params:
         """Fresh trainable parameters: a pytree of arrays."""
 
-    @abstractmethod
-    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
-        """n latent samples z, batch on the last axis."""
+    def draw_latent(self, params: Params, key: Array, n: int, scale: Array) -> tuple[Any, Array]:
+        """n latent samples, differentiable in the parameters, and ln q of each: for reparameterised guides only."""
+        raise InternalError(f"{type(self).__name__} has no differentiable samples")
 
     @abstractmethod
-    def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
-        """ln q(z), shape (n,), differentiable in the parameters."""
+    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Any:
+        """n latent samples z."""
 
     @abstractmethod
-    def latent_energy(self, z: Array, scale: Array) -> Array:
-        """u(z), shape (n,)."""
+    def latent_log_prob(self, params: Params, z: Any, scale: Array) -> Array:
+        """ln q(z), shape (n,), differentiable in the parameters (and in z, for reparameterised guides)."""
+
+    @abstractmethod
+    def latent_energy(self, z: Any, scale: Array) -> Array:
+        """u(z), shape (n,), differentiable in z for reparameterised guides."""
 
     @abstractmethod
     def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
