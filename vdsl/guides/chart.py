@@ -1,8 +1,8 @@
 """Chart: the continuous fields of a model as plain arrays of real numbers, flat or on the grid of the lattice.
 
 A configuration {field: (b, elements, *event)} of real, real[n], complex and angle fields becomes x (b, D): fields in
-program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value is (re, im),
-so that its base measure is Lebesgue in both; an angle is itself. On a lattice with a cell grid the same numbers are
+program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value is
+(re, im), so that its base measure is Lebesgue in both; an angle is itself. On a lattice with a cell grid the same numbers are
 also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse to each other and move no value twice.
 """
 
@@ -22,7 +22,7 @@ from vdsl.lowering.kernels import working_dtype
 
 @dataclass(frozen=True)
 class Piece:
-    """The coordinates of one field: first … first + elements·components − 1. kind: "real" | "complex" | "angle" | "U1"."""
+    """The coordinates of one field: first … first + elements·components − 1. kind: real, complex, angle or U1."""
 
     field: str
     kind: str

@@ -35,8 +35,9 @@ Params = Any
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a guide likes to be trained; None leaves a number to the general plan. `estimator`: see `inference.estimators`.
+    """How a guide likes to be trained; None leaves a number to the general plan.
 
+    estimator: see `inference.estimators`.
     path_from: the fraction of the steps after which a reparameterised guide's gradient is the path gradient.
     """
 

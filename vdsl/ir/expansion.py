@@ -56,7 +56,7 @@ class MonomialGroup:
 
 @dataclass(frozen=True)
 class QuadraticForm:
-    """E(x) = ½ xᵀAx − bᵀx + c over all variables (all "real"). A symmetric, as (row, column, value) with both triangles."""
+    """E(x) = ½ xᵀAx − bᵀx + c, all variables "real". A is symmetric, as (row, column, value) with both triangles."""
 
     n: int
     rows: np.ndarray
