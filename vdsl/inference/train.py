@@ -21,8 +21,8 @@ from jax import Array
 
 from vdsl.errors import Diagnostic, VfeError
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.guide import Guide, Params
-from vdsl.inference.estimators import BatchStatistics, score_function
+from vdsl.guides.guide import Guide, Params, Recipe
+from vdsl.inference.estimators import ESTIMATORS, BatchStatistics
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Plan:
     to zero as half a cosine over the last `decay` of the steps. The fall begins early, and is shortened to the time it
     took to get there, once the running mean of Var(ln w) has not fallen by 2 % for `patience` steps after annealing:
     more steps at that rate would bring nothing. Training stops when the rate is zero or that mean is below `enough`.
+    The gradient is that of `estimator`, and the path gradient from the fraction `path_from` of the steps on.
     """
 
     steps: int
@@ -47,6 +48,12 @@ class Plan:
     enough: float
     patience: int
     decay: float
+    estimator: str = "score"
+    path_from: float = 1.0
+
+    def estimator_at(self, step: int) -> str:
+        """The gradient estimator of the chunk that begins at a step."""
+        return "path" if self.path_from < 1 and step >= self.path_from * self.steps else self.estimator
 
 
 class TrainState(NamedTuple):
@@ -131,30 +138,39 @@ def plan(
     steps: int | None = None,
     batch: int | None = None,
     seed: int = 0,
+    estimator: str | None = None,
+    learning_rate: float | None = None,
 ) -> Plan:
     """A plan that fits the time: the number of steps is fixed here, once, from the timing of a few of them.
 
-    Without a time limit and without steps, 2000 steps. Raises VfeError `bad-setting` (usage).
+    Without a time limit and without steps, 2000 steps. What the caller leaves open the guide's recipe says, and what
+    that leaves open is decided here. Raises VfeError `bad-setting` (usage).
     """
     if batch is not None and batch < 2:
         why = "the baseline of a sample is the mean of the others"
         raise VfeError(Diagnostic("bad-setting", f"a batch of {batch} is too small", notes=(why,)), exit_code=2)
     if steps is not None and steps < 1:
         raise VfeError(Diagnostic("bad-setting", f"cannot train for {steps} steps"), exit_code=2)
-    size, start = guide.n_parameters(), guide.anneal_from()
+    size, start, recipe = guide.n_parameters(), guide.anneal_from(), guide.recipe()
+    rate = recipe.learning_rate if learning_rate is None else learning_rate
     draft = Plan(
         steps=2000 if steps is None else steps,
-        batch=(512 if size < 2**20 else 256) if batch is None else batch,
+        batch=batch or recipe.batch or (512 if size < 2**20 else 256),
         chunk=10,
         seed=seed,
-        learning_rate=_learning_rate(size, 2000 if steps is None else steps),
-        anneal=0.1 if start > 0.3 else 0.5,  # slower where fields are strong: frustrated or cold
+        learning_rate=rate or _learning_rate(size, 2000 if steps is None else steps),
+        # slower where fields are strong: frustrated or cold
+        anneal=(0.1 if start > 0.3 else 0.5) if recipe.anneal is None else recipe.anneal,
         anneal_from=start,
-        clip=1.0,
+        clip=1.0 if recipe.clip is None else recipe.clip,
         enough=1e-4,
         patience=2000,
-        decay=0.8,
+        decay=0.8 if recipe.decay is None else recipe.decay,
+        estimator=recipe.estimator,
+        path_from=recipe.path_from,
     )
+    if estimator is not None:
+        draft = replace(draft, estimator=_checked(estimator, recipe), path_from=1.0)
     if not guide.trainable():
         return replace(draft, steps=0)
     if time_limit is None or steps is not None:
@@ -163,7 +179,7 @@ def plan(
     seconds = _seconds_per_step(guide, draft)
     left = time_limit - (time.monotonic() - began)
     fitting = int(min(max(left / seconds, 20), 20_000))
-    return replace(draft, steps=fitting, learning_rate=_learning_rate(size, fitting))
+    return replace(draft, steps=fitting, learning_rate=rate or _learning_rate(size, fitting))
 
 
 def train(
@@ -181,7 +197,8 @@ def train(
     temperature = 1.0 / float(guide.beta)
     while not finished(plan, state) and (deadline is None or time.monotonic() < deadline):
         began, before = time.monotonic(), int(state.step)
-        state, statistics = _advance(guide, state, schedule(plan), plan.batch, plan.chunk)
+        name = plan.estimator_at(before)
+        state, statistics = _advance(guide, state, schedule(plan), plan.batch, plan.chunk, name)
         step = int(state.step)
         reduced, variance, ess = (float(s) / max(step - before, 1) for s in statistics)
         _check_finite(reduced, step)
@@ -201,13 +218,15 @@ def finished(plan: Plan, state: TrainState) -> bool:
     return annealed and float(state.variance) < plan.enough
 
 
-def one_step(guide: Guide, state: TrainState, schedule: Schedule, batch: int) -> tuple[TrainState, BatchStatistics]:
+def one_step(
+    guide: Guide, state: TrainState, schedule: Schedule, batch: int, estimator: str = "score"
+) -> tuple[TrainState, BatchStatistics]:
     """One update: a gradient of the surrogate, clipped by its global norm, into Adam (Kingma & Ba 2015)."""
     key, key_batch = jax.random.split(state.key)
     scale = schedule.scale(state.step)
 
     def loss(params: Params) -> tuple[Array, BatchStatistics]:
-        return score_function(guide, params, key_batch, batch, scale)
+        return ESTIMATORS[estimator](guide, params, key_batch, batch, scale)
 
     gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)))
@@ -234,6 +253,23 @@ def _learning_rate(size: int, steps: int) -> float:
     return min(0.01 if size < 2**17 else 0.005, 0.01 * (1000 / steps) ** 0.6)
 
 
+def _checked(estimator: str, recipe: Recipe) -> str:
+    """An estimator that the guide can be trained with. Raises VfeError `bad-setting`."""
+    if estimator not in ESTIMATORS:
+        known = ", ".join(ESTIMATORS)
+        raise VfeError(
+            Diagnostic("bad-setting", f"no gradient estimator called `{estimator}`", notes=(f"estimators: {known}",)),
+            exit_code=2,
+        )
+    if estimator != "score" and recipe.estimator == "score":
+        why = "its samples are not differentiable in its parameters"
+        raise VfeError(
+            Diagnostic("bad-setting", f"this guide cannot be trained with the `{estimator}` gradient", notes=(why,)),
+            exit_code=2,
+        )
+    return estimator
+
+
 def _latest_turn(plan: Plan) -> int:
     return round((1 - plan.decay) * plan.steps)
 
@@ -249,13 +285,13 @@ def _initial_state(guide: Guide, key: Array, turn: Array) -> TrainState:
 
 @eqx.filter_jit
 def _advance(
-    guide: Guide, state: TrainState, schedule: Schedule, batch: int, chunk: int
+    guide: Guide, state: TrainState, schedule: Schedule, batch: int, chunk: int, estimator: str
 ) -> tuple[TrainState, BatchStatistics]:
     """Up to `chunk` steps, none beyond the end of the schedule; statistics summed over the steps taken."""
 
     def step(state: TrainState, _: None) -> tuple[TrainState, BatchStatistics]:
         idle = BatchStatistics(*(jnp.zeros(()),) * 3)
-        take = partial(one_step, guide, schedule=schedule, batch=batch)
+        take = partial(one_step, guide, schedule=schedule, batch=batch, estimator=estimator)
         return jax.lax.cond(state.step < schedule.end(state.turn), take, lambda s: (s, idle), state)
 
     state, statistics = jax.lax.scan(step, state, length=chunk)
@@ -267,7 +303,8 @@ def _seconds_per_step(guide: Guide, plan: Plan) -> float:
     state = initial_state(guide, plan)
 
     def run(steps: int) -> None:
-        jax.block_until_ready(_advance(guide, state, schedule(replace(plan, steps=steps)), plan.batch, plan.chunk))
+        few = schedule(replace(plan, steps=steps))
+        jax.block_until_ready(_advance(guide, state, few, plan.batch, plan.chunk, plan.estimator_at(0)))
 
     run(1)
     began = time.monotonic()
