@@ -97,7 +97,7 @@ class BatchEvaluator:
         for start in range(0, len(states), step):
             rows = states[start : start + step]
             values = {}
-            for key, read, variable, sign in (r for n in bodies(node) for r in collect_reads(context, n, every)):
+            for key, read, variable, sign, _ in (r for n in bodies(node) for r in collect_reads(context, n, every)):
                 plain, crossed = context.states[read.field]
                 state = rows[:, np.broadcast_to(variable, (every.count,))].T
                 values[key] = np.where((np.asarray(sign) == 1).reshape(-1, 1), plain[state], crossed[state])

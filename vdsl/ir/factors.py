@@ -17,13 +17,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vdsl.ir.expr import Binary, Const, Expr, Reduce, Ref, Select, Unary
+from vdsl.ir.expr import Binary, Const, Expr, Ref, Unary
 from vdsl.ir.program import Program
+from vdsl.ir.sums import SMALL_TABLE, collect_terms, column, number, split_sums
 from vdsl.ir.support import cardinality
-from vdsl.ir.tables import Context, Elements, NotLocal, Scope, collect_reads, evaluate, expand, presence
+from vdsl.ir.tables import Context, Elements, NotLocal, Scope, collect_reads, evaluate
 
-SMALL_TABLE = 2**10  # a body of this many states is tabulated as it stands; a wider one is expanded first
-MAX_TABLE = 2**16
 MAX_ENTRIES = 2**25
 _ROUNDING = 1e-13
 
@@ -94,27 +93,15 @@ class Polynomial:
 
 def factorise(program: Program, theta: dict[str, float]) -> FactorGraph:
     """The factors of a program's energy at parameters theta; every field must be discrete (else TypeError)."""
-    context = Context(program, theta)
-    collector = _Collector()
-    opaque: list[tuple[str, Expr]] = []
-    for term in program.terms:
-        if not presence(context, (context.inline(term.value),), Elements(1)).all():
-            continue  # it reads past an open boundary outside every reduction
-        for part in _additive(context, context.inline(term.value), 1.0):
-            trial = _Collector()
-            try:
-                _split(context, part[1], Elements(1), np.array([part[0]]), trial, term.name)
-            except NotLocal:
-                scaled = part[1] if part[0] == 1.0 else Binary("*", Const(part[0]), part[1])
-                opaque.append((term.name, scaled))
-            else:
-                collector.absorb(trial)
     cardinalities = np.concatenate(
         [np.full(program.elements(f), cardinality(f.support)) for f in program.fields] or [np.zeros(0, int)]
     )
+    context = Context(program, theta)
+    collector = _Collector()
+    opaque = collect_terms(program, context, collector)
     fields = tuple((f.name, context.first[f.name], program.elements(f)) for f in program.fields)
     groups = collector.groups()
-    return FactorGraph(cardinalities, fields, groups, collector.constant, tuple(opaque), _coordinates(program))
+    return FactorGraph(cardinalities, fields, groups, collector.constant, tuple(opaque), coordinates_of(program))
 
 
 def factorise_observable(program: Program, expr: Expr, theta: dict[str, float]) -> Polynomial | None:
@@ -146,7 +133,8 @@ def _group_values(group: FactorGroup, states: np.ndarray) -> np.ndarray:
     return group.tables[(rows, *index)].sum(-1)
 
 
-def _coordinates(program: Program) -> np.ndarray | None:
+def coordinates_of(program: Program) -> np.ndarray | None:
+    """The integer cell coordinates of every element of every field, shape (n, axes), or None on a graph."""
     lattice = program.lattice
     if lattice is None or lattice.is_graph:
         return None
@@ -167,6 +155,7 @@ class _Collector:
 
     constant: float = 0.0
     entries: int = 0
+    base: int = 0
     found: dict[tuple[str, tuple[int, ...]], list[tuple[np.ndarray, np.ndarray]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -174,15 +163,24 @@ class _Collector:
     def add(self, term: str, scopes: np.ndarray, tables: np.ndarray) -> None:
         """Adds factors with increasing scopes, taken apart into smaller ones where they can be."""
         self.entries += tables.size
-        for columns, kept_rows, part in _decompose(tables):
+        for columns, kept_rows, part in decompose(tables):
             if columns:
                 self.found[term, part.shape[1:]].append((scopes[kept_rows][:, columns], part))
             else:
                 self.constant += float(part.sum())
 
+    def fresh(self) -> _Collector:
+        return _Collector(entries=self.entries, base=self.entries)
+
+    def tabulate(
+        self, context: Context, node: Expr, elements: Elements, coefficient: np.ndarray, term: str, largest: int
+    ) -> None:
+        """Adds a body over the states of what it reads."""
+        _add_tables(context, node, elements, coefficient, self, term, largest)
+
     def absorb(self, other: _Collector) -> None:
         self.constant += other.constant
-        self.entries += other.entries
+        self.entries += other.entries - other.base
         for key, parts in other.found.items():
             self.found[key] += parts
 
@@ -192,14 +190,15 @@ class _Collector:
         for (term, shape), parts in self.found.items():
             scopes = np.concatenate([p[0] for p in parts])
             tables = np.concatenate([p[1] for p in parts])
-            scopes, tables = _merged(scopes, tables.reshape(len(tables), -1))
+            scopes, tables = merged(scopes, tables.reshape(len(tables), -1))
             kept = (tables != 0).any(1)
             if kept.any():
                 out.append(FactorGroup(term, scopes[kept], tables[kept].reshape(-1, *shape)))
         return tuple(out)
 
 
-def _merged(scopes: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def merged(scopes: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with the same scope added up: (scopes, tables (m, …)) in increasing order of the scopes."""
     order = np.lexsort(scopes.T[::-1])
     scopes, tables = scopes[order], tables[order]
     first = np.ones(len(scopes), bool)
@@ -208,7 +207,7 @@ def _merged(scopes: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndar
     return scopes[starts], np.add.reduceat(tables, starts, axis=0)
 
 
-def _decompose(tables: np.ndarray) -> Iterable[tuple[list[int], np.ndarray, np.ndarray]]:
+def decompose(tables: np.ndarray) -> Iterable[tuple[list[int], np.ndarray, np.ndarray]]:
     """(columns, rows, tables over those columns) whose sum is the tables.
 
     The ANOVA parts f_A = ∏_{i∈A}(1 − M_i) ∏_{i∉A} M_i f, with M_i the mean over variable i, are computed all at once:
@@ -242,130 +241,6 @@ def _decompose(tables: np.ndarray) -> Iterable[tuple[list[int], np.ndarray, np.n
                 yield list(chosen), rest[present], part[present]
 
 
-# --- expanding -------------------------------------------------------------------------------------------------------
-
-
-def _additive(context: Context, node: Expr, factor: float) -> list[tuple[float, Expr]]:
-    """The top-level summands of a term with their constant multiples, so that one opaque part spoils no other."""
-    match node:
-        case Binary("+", left, right):
-            return _additive(context, left, factor) + _additive(context, right, factor)
-        case Binary("-", left, right):
-            return _additive(context, left, factor) + _additive(context, right, -factor)
-        case Unary("-", operand):
-            return _additive(context, operand, -factor)
-        case Binary("*", left, right) if not context.reads(left):
-            return _additive(context, right, factor * _number(context, left))
-        case Binary("*", left, right) if not context.reads(right):
-            return _additive(context, left, factor * _number(context, right))
-        case Binary("/", left, right) if not context.reads(right):
-            return _additive(context, left, factor / _number(context, right))
-    return [(factor, node)]
-
-
-def _number(context: Context, node: Expr) -> float:
-    value = np.asarray(evaluate(context, node, Elements(1)))
-    if value.size != 1 or np.iscomplexobj(value):
-        raise NotLocal
-    return float(value.reshape(()))
-
-
-def _column(context: Context, node: Expr, elements: Elements) -> np.ndarray:
-    value = evaluate(context, node, elements)
-    if isinstance(value, tuple) or np.iscomplexobj(np.asarray(value)):
-        raise NotLocal
-    return np.broadcast_to(np.asarray(value, float), (elements.count,))
-
-
-def _split(
-    context: Context, node: Expr, elements: Elements, coefficient: np.ndarray, out: _Collector, term: str
-) -> None:
-    """Adds Σ_elements coefficient · node to the collector. Raises NotLocal."""
-
-    def split(n: Expr, c: np.ndarray) -> None:
-        _split(context, n, elements, c, out, term)
-
-    if elements.count == 0:
-        return
-    if not context.reads(node):
-        out.constant += float(coefficient @ _column(context, node, elements))
-        return
-    match node:
-        case Binary("+", left, right):
-            split(left, coefficient)
-            split(right, coefficient)
-        case Binary("-", left, right):
-            split(left, coefficient)
-            split(right, -coefficient)
-        case Unary("-", operand):
-            split(operand, -coefficient)
-        case Binary("*", left, right) if not context.reads(left):
-            split(right, coefficient * _column(context, left, elements))
-        case Binary("*", left, right) if not context.reads(right):
-            split(left, coefficient * _column(context, right, elements))
-        case Binary("/", left, right) if not context.reads(right):
-            split(left, coefficient / _column(context, right, elements))
-        case Select(condition, yes, no) if not context.reads(condition):
-            held = np.broadcast_to(np.asarray(evaluate(context, condition, elements), bool), (elements.count,))
-            for branch, rows in ((yes, held), (no, ~held)):
-                _split(context, branch, elements.take(rows), coefficient[rows], out, term)
-        case Reduce("sum" | "mean", _, body, where):
-            if where is not None and context.reads(where):
-                if node.op == "mean":
-                    raise NotLocal
-                split(Reduce("sum", node.binders, Select(where, body, Const(0.0))), coefficient)
-                return
-            every, present, outer = expand(context, elements, node)
-            if node.op == "mean":
-                counts = np.bincount(outer[present], minlength=elements.count)
-                if not counts.all():
-                    raise NotLocal  # a mean over nothing: not a number
-                coefficient = coefficient / counts
-            _split(context, body, every.take(present), coefficient[outer[present]], out, term)
-        case _:
-            try:
-                _add_tables(context, node, elements, coefficient, out, term, SMALL_TABLE)
-            except NotLocal:
-                trial = _Collector(entries=out.entries)
-                try:
-                    _split(context, _distributed(context, node), elements, coefficient, trial, term)
-                except NotLocal:
-                    _add_tables(context, node, elements, coefficient, out, term, MAX_TABLE)
-                else:
-                    trial.entries -= out.entries
-                    out.absorb(trial)
-
-
-def _distributed(context: Context, node: Expr) -> Expr:
-    """One step of a·(b + c) = a·b + a·c, with a sum over elements as the bracket where there is one."""
-    match node:
-        case Binary("^", base, Const(2) | Const(2.0)):
-            return _distributed(context, Binary("*", base, context.renamed(base)))
-        case Binary("*", left, right):
-            for bracket, other, swap in ((left, right, False), (right, left, True)):
-                match bracket:
-                    case Binary("+" | "-" as op, a, b):
-                        return Binary(op, _times(a, other, swap), _times(b, context.renamed(other), swap))
-                    case Unary("-", a):
-                        return Unary("-", _times(a, other, swap))
-                    case Binary("*" | "/" as op, a, b) if not context.reads(b):
-                        return Binary(op, _times(a, other, swap), b)
-                    case Binary("*", a, b) if not context.reads(a):
-                        return Binary("*", a, _times(b, other, swap))
-                    case Reduce("sum" | "mean", _, body, _):
-                        return replace(bracket, body=_times(body, other, swap))
-                    case Binary("*", _, _) | Binary("^", _, Const(2) | Const(2.0)):
-                        try:
-                            return _times(_distributed(context, bracket), other, swap)
-                        except NotLocal:
-                            continue
-    raise NotLocal
-
-
-def _times(bracket: Expr, other: Expr, swap: bool) -> Expr:
-    return Binary("*", other, bracket) if swap else Binary("*", bracket, other)
-
-
 def _add_tables(
     context: Context,
     node: Expr,
@@ -378,11 +253,11 @@ def _add_tables(
     """Tabulates a body over the states of what it reads, for all elements whose reads coincide in the same way."""
     reads = collect_reads(context, node, elements)
     if not reads:  # all of them stand in reductions over empty sets
-        out.constant += float(coefficient @ _column(context, node, elements))
+        out.constant += float(coefficient @ column(context, node, elements))
         return
-    variables = np.stack([np.broadcast_to(v, (elements.count,)) for _, _, v, _ in reads], 1)
-    signs = np.stack([np.broadcast_to(s, (elements.count,)) for _, _, _, s in reads], 1)
-    ranks, pattern = _ranks(variables)
+    variables = np.stack([np.broadcast_to(v, (elements.count,)) for _, _, v, _, _ in reads], 1)
+    signs = np.stack([np.broadcast_to(s, (elements.count,)) for _, _, _, s, _ in reads], 1)
+    ranks, pattern = coincidences(variables)
     made = []  # added at the end only, so that a body given up half-way leaves nothing behind
     for code in np.unique(pattern):
         rows = np.flatnonzero(pattern == code)
@@ -393,7 +268,7 @@ def _add_tables(
         if math.prod(shape) > largest or out.entries + len(rows) * math.prod(shape) > MAX_ENTRIES:
             raise NotLocal
         values = {}
-        for (key, read, _, _), axis, sign in zip(reads, rank, signs[rows].T, strict=True):
+        for (key, read, *_), axis, sign in zip(reads, rank, signs[rows].T, strict=True):
             plain, crossed = context.states[read.field]
             by_state = plain[None] if (sign == 1).all() else np.where(sign[:, None] == 1, plain, crossed)
             values[key] = by_state.reshape(len(by_state), *(shape[a] if a == axis else 1 for a in range(k)))
@@ -406,7 +281,7 @@ def _add_tables(
         out.add(term, scopes, tables)
 
 
-def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def coincidences(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place of every entry among the distinct values of its row, in increasing order; and a code per pattern."""
     order = np.argsort(variables, axis=1, kind="stable")
     ordered = np.take_along_axis(variables, order, 1)
@@ -415,8 +290,8 @@ def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ranks = np.empty_like(steps)
     np.put_along_axis(ranks, order, steps, 1)
     code = np.zeros(len(ranks), int)
-    for column in ranks.T:
-        mixed = np.asarray(code * (variables.shape[1] + 1) + column)
+    for place in ranks.T:
+        mixed = np.asarray(code * (variables.shape[1] + 1) + place)
         _, code = np.unique(mixed, return_inverse=True)
         code = code.reshape(-1)
     return ranks, code
@@ -428,7 +303,7 @@ def _ranks(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _polynomial(context: Context, node: Expr) -> Polynomial:
     match node:
         case _ if not context.reads(node):
-            return Polynomial(LocalSum(_number(context, node)))
+            return Polynomial(LocalSum(number(context, node)))
         case Binary("+", left, right):
             return _sum(_polynomial(context, left), _polynomial(context, right))
         case Binary("-", left, right):
@@ -436,11 +311,11 @@ def _polynomial(context: Context, node: Expr) -> Polynomial:
         case Unary("-", operand):
             return _scaled(_polynomial(context, operand), -1.0)
         case Binary("*", left, right) if not context.reads(left):
-            return _scaled(_polynomial(context, right), _number(context, left))
+            return _scaled(_polynomial(context, right), number(context, left))
         case Binary("*", left, right) if not context.reads(right):
-            return _scaled(_polynomial(context, left), _number(context, right))
+            return _scaled(_polynomial(context, left), number(context, right))
         case Binary("/", left, right) if not context.reads(right):
-            return _scaled(_polynomial(context, left), 1 / _number(context, right))
+            return _scaled(_polynomial(context, left), 1 / number(context, right))
         case Binary("*", left, right):
             return _product(_polynomial(context, left), _polynomial(context, right))
         case Binary("^", base, Const(2) | Const(2.0)):
@@ -449,7 +324,7 @@ def _polynomial(context: Context, node: Expr) -> Polynomial:
         case Ref():
             raise NotLocal
     collector = _Collector()
-    _split(context, node, Elements(1), np.ones(1), collector, "")
+    split_sums(context, node, Elements(1), np.ones(1), collector, "")
     return Polynomial(LocalSum(collector.constant, collector.groups()))
 
 

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from vdsl.ir.expr import (
 )
 from vdsl.ir.lattice import Lattice
 from vdsl.ir.program import Program
-from vdsl.ir.support import Clock, cardinality, stored_states
+from vdsl.ir.support import Clock, cardinality, is_discrete, stored_states
 
 MAX_ELEMENTS = 8_000_000
 MAX_READS = 64
@@ -83,18 +84,20 @@ class Context:
     def __init__(self, program: Program, theta: dict[str, float]):
         self.program = program
         self.theta = theta
-        self.cardinality = {f.name: cardinality(f.support) for f in program.fields}
+        discrete = [f for f in program.fields if is_discrete(f.support)]
+        self.cardinality = {f.name: cardinality(f.support) for f in discrete}
         self.first: dict[str, int] = {}
         start = 0
         for f in program.fields:
             self.first[f.name] = start
             start += program.elements(f)
-        self.states = {f.name: _state_values(f.support) for f in program.fields}
+        self.states = {f.name: _state_values(f.support) for f in discrete}
         self.data = {d.name: d for d in program.data}
         self._definitions = {d.name: d.value for d in program.definitions}
         self._observables = {o.name: o.value for o in program.observables}
         self._values: dict[str, object] = {}
         self._reads: dict[int, tuple[Expr | Place, bool]] = {}
+        self._tabular: dict[int, tuple[Expr | Place, bool]] = {}
         self._bond_rows: dict[str, dict[tuple[int, int, tuple[int, ...]], int]] = {}
         self._fresh = itertools.count()
 
@@ -113,6 +116,14 @@ class Context:
         if known is None:  # the node itself is kept too, so that its id stays its own
             found = isinstance(node, Read) or any(self.reads(c) for c in children(node))
             self._reads[id(node)] = known = (node, found)
+        return known[1]
+
+    def tabular(self, node: Expr | Place) -> bool:
+        """Whether a node depends on no fields but those with a finite set of states."""
+        known = self._tabular.get(id(node))
+        if known is None:
+            found = not isinstance(node, Read) or node.field in self.states
+            self._tabular[id(node)] = known = (node, found and all(self.tabular(c) for c in children(node)))
         return known[1]
 
     def inline(self, node: Expr) -> Expr:
@@ -321,11 +332,18 @@ def evaluate(context: Context, node: Expr, elements: Elements, scope: Scope | No
         return _evaluate(context, node, elements, scope or Scope(0, {}), ())
 
 
-FoundRead = tuple[tuple, Read, np.ndarray, np.ndarray]
+class FoundRead(NamedTuple):
+    """A read in every element: its key in a `Scope`, variable numbers, signs, and where its binders stand there."""
+
+    key: tuple
+    read: Read
+    variable: np.ndarray
+    sign: np.ndarray
+    elements: Elements
 
 
 def collect_reads(context: Context, node: Expr, elements: Elements) -> list[FoundRead]:
-    """Every read below a node, nested reductions unrolled: (key, read, variable numbers, signs).
+    """Every read below a node, nested reductions unrolled.
 
     Raises NotLocal beyond MAX_READS.
     """
@@ -336,11 +354,11 @@ def collect_reads(context: Context, node: Expr, elements: Elements) -> list[Foun
             return
         if isinstance(n, Read):
             variable, _, sign = context.variable(n, here)
-            found[(id(n), path)] = ((id(n), path), n, variable, sign)
+            found[(id(n), path)] = FoundRead((id(n), path), n, variable, sign, here)
             if len(found) > MAX_READS:
                 raise NotLocal
         elif isinstance(n, Reduce):
-            for row, inner in _unrolled(context, n, here):
+            for row, inner in unrolled(context, n, here):
                 for body in bodies(n):
                     visit(body, inner, (*path, row))
         else:
@@ -351,7 +369,8 @@ def collect_reads(context: Context, node: Expr, elements: Elements) -> list[Foun
     return list(found.values())
 
 
-def _unrolled(context: Context, reduce: Reduce, elements: Elements) -> Iterator[tuple[int, Elements]]:
+def unrolled(context: Context, reduce: Reduce, elements: Elements) -> Iterator[tuple[int, Elements]]:
+    """(number, elements) of every element of a nested reduction, each under all the outer ones at once."""
     inner = _own_elements(context, reduce)
     if inner.count > 4 * MAX_READS:
         raise NotLocal
@@ -428,7 +447,7 @@ def _reduce(context: Context, node: Reduce, elements: Elements, scope: Scope, pa
             total = total / present.reshape(elements.count, -1).sum(1)
         return total.reshape((-1, *(1,) * scope.rank))
     total, number = np.asarray(identity), np.asarray(0.0)
-    for row, inner in _unrolled(context, node, elements):
+    for row, inner in unrolled(context, node, elements):
         present = presence(context, bodies(node), inner).reshape((-1, *(1,) * scope.rank))
         if node.where is not None:
             held = _scalar(_evaluate(context, node.where, inner, scope, (*path, row)))
