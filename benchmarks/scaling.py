@@ -20,8 +20,8 @@ from solve import ising
 
 import vdsl
 from vdsl.guides import registry
+from vdsl.guides.problem import Problem
 from vdsl.inference import train
-from vdsl.ir.factors import factorise
 
 SIZES = (8, 16, 24, 32, 48, 64)
 BATCH = 256
@@ -30,8 +30,8 @@ BATCH = 256
 def measure(size: int) -> tuple[int, int, int, float, float]:
     """(sites, learned, depth, seconds per sample, seconds per step and sample): medians of repeated timings."""
     program = vdsl.loads(ising(size)).program
-    choice = registry.choose(program, factorise(program, {"T": 2.269185314213022}), "autoregressive")
-    guide = registry.build(choice, program, {"T": 2.269185314213022})
+    choice = registry.choose(Problem(program, {"T": 2.269185314213022}), "autoregressive")
+    guide = registry.build(choice, Problem(program, {"T": 2.269185314213022}))
     plan = train.plan(guide, steps=10_000, batch=BATCH)
     state = train.initial_state(guide, plan)
     sample = jax.jit(lambda guide, params, key: guide.sample_and_log_prob(params, key, BATCH))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,16 @@ def fit(
     path: Path | None,
     fingerprint: str,
     progress: Progress,
+    estimator: str | None = None,
+    learning_rate: float | None = None,
+    start: Any = None,
     guard: Guard = never_stop,
     on_plan: Callable[[train.Plan], None] = lambda plan: None,
 ) -> Fit:
     """Trains to the end of the plan, saving on the way; continues from the checkpoint at `path` if there is one.
 
-    `seconds` is the time for training if `steps` does not say how much there is to do. `guard` is entered while
+    `seconds` is the time for training if `steps` does not say how much there is to do. `start`: trained parameters of a
+    neighbouring point to begin with, unannealed, in place of fresh ones. `guard` is entered while
     training; what it gives is asked after every chunk whether to stop. `on_plan` is told the plan before anything is
     trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at `path` belongs to something
     else.
@@ -97,8 +101,20 @@ def fit(
     began = time.monotonic()
     if saved is None:
         progress.stage("compiling the first training step")
-        plan = train.plan(guide, time_limit=seconds, steps=steps, batch=batch, seed=seed)
+        plan = train.plan(
+            guide,
+            time_limit=seconds,
+            steps=steps,
+            batch=batch,
+            seed=seed,
+            estimator=estimator,
+            learning_rate=learning_rate,
+        )
+        if start is not None:
+            plan = replace(plan, anneal=0.0, anneal_from=1.0)
         state, history, before, ended = train.initial_state(guide, plan), History(), 0.0, False
+        if start is not None:
+            state = state._replace(params=start)
     else:
         plan, state, history, before, ended = load(guide, saved, fingerprint)
     keeper = _Keeper(path, fingerprint, plan, history, before, began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,21 @@ class SolveSettings:
     batch: int | None = None
     guide: str | None = None
     samples: int | None = None
+    estimator: str | None = None
+    learning_rate: float | None = None
+
+
+def with_blocks(settings: SolveSettings, program: Program) -> SolveSettings:
+    """The settings, and where they leave something open what the model's `guide` and `train` blocks say."""
+    options = dict(program.train.options) if program.train is not None else {}
+    said: dict[str, Any] = {"guide": program.guide.name or None} if program.guide is not None else {}
+    known = {f.name for f in fields(SolveSettings)} - {"seed"}
+    said |= {name: value for name, value in options.items() if name in known}
+    if settings.steps is not None:
+        said.pop("time_limit", None)  # what was asked for on the spot replaces what the file says about the length
+    if settings.time_limit is not None:
+        said.pop("steps", None)
+    return replace(settings, **{name: value for name, value in said.items() if getattr(settings, name) is None})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,12 @@ from vdsl.estimate.thermo import evaluate_samples, thermodynamics
 from vdsl.fit import TIME_LIMIT, Fit, Guard, fit, load, never_stop
 from vdsl.guides import registry
 from vdsl.guides.guide import Guide, GuideChoice
+from vdsl.guides.problem import Problem
 from vdsl.ir import interpret
-from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.report import result as results
 from vdsl.report import write
 from vdsl.report.progress import Progress
-from vdsl.run import Run, SolveSettings, write_end, write_plan, write_start
+from vdsl.run import Run, SolveSettings, with_blocks, write_end, write_plan, write_start
 
 if TYPE_CHECKING:
     from vdsl.ir.program import Program
@@ -56,6 +56,8 @@ def solve(
     batch: int | None = None,
     guide: str | None = None,
     samples: int | None = None,
+    estimator: str | None = None,
+    learning_rate: float | None = None,
     out: str | Path | None = None,
     force: bool = False,
     quiet: bool = False,
@@ -65,7 +67,7 @@ def solve(
     `time_limit` in seconds (60 unless `steps` is given) holds for all of it. Files are written only if `out` is given.
     Raises VfeError for settings and models that cannot be solved, `non-finite` (exit 3) for numerical failure.
     """
-    settings = SolveSettings(seed, time_limit, steps, batch, guide, samples)
+    settings = SolveSettings(seed, time_limit, steps, batch, guide, samples, estimator, learning_rate)
     progress = Progress(sys.stderr, quiet)
     if out is None:
         return execute(model, settings, progress=progress)
@@ -82,20 +84,24 @@ def execute(
     given: dict[str, Any] | None = None,
     progress: Progress | None = None,
     guard: Guard = never_stop,
+    compiled: Model | None = None,
+    start: Run | None = None,
 ) -> Run:
     """Solves a model, or continues in `directory` where a checkpoint lies there (whose lock the caller holds).
 
     `given` is what only the caller knows about the model, see `write_start`; `guard` as in `fit`, whose `Interrupted`
-    passes through.
+    passes through. `compiled`: a model that differs in the values of its parameters only, whose compiled functions are
+    used; `start`: a solved neighbour, whose guide is the start of this one where they have the same shape.
     """
     progress = progress or Progress(sys.stderr, quiet=True)
     started = time.monotonic()
-    problem = _problem(model, settings, progress)
+    settings = with_blocks(settings, model.program)
+    solved = _solvable(model, settings, progress, compiled, None if start is None else start.choice)
     path = None if directory is None else directory / write.CHECKPOINT
     if directory is not None and path is not None and not path.exists():
         write_start(directory, model, settings, given or {})
     fitted = fit(
-        problem.guide,
+        solved.guide,
         seed=settings.seed,
         steps=settings.steps,
         batch=settings.batch,
@@ -103,10 +109,13 @@ def execute(
         path=path,
         fingerprint=model.program.fingerprint,
         progress=progress,
+        estimator=settings.estimator,
+        learning_rate=settings.learning_rate,
+        start=None if start is None else _same_shape(start.params, solved.guide),
         guard=guard,
         on_plan=lambda plan: None if directory is None else write_plan(directory, plan),
     )
-    run = _evaluate(problem, fitted, settings, settings.seed, _FRESH, directory, progress)
+    run = evaluate(solved, fitted, settings, settings.seed, _FRESH, directory, progress)
     if directory is not None:
         progress.stage("saving")
         write_end(directory, run)
@@ -116,31 +125,47 @@ def execute(
 
 def reload(model: Model, settings: SolveSettings, directory: Path, seed: int, samples: int, progress: Progress) -> Run:
     """The run in a directory, estimated again from new samples. Raises VfeError `bad-checkpoint`."""
-    problem = _problem(model, settings, progress)
-    plan, state, history, seconds, _ = load(problem.guide, directory / write.CHECKPOINT, model.program.fingerprint)
+    settings = with_blocks(settings, model.program)
+    solved = _solvable(model, settings, progress)
+    plan, state, history, seconds, _ = load(solved.guide, directory / write.CHECKPOINT, model.program.fingerprint)
     fitted = Fit(state.params, plan, int(state.step), seconds, history.arrays())
-    run = _evaluate(problem, fitted, replace(settings, samples=samples), seed, _AGAIN, directory, progress)
+    run = evaluate(solved, fitted, replace(settings, samples=samples), seed, _AGAIN, directory, progress)
     progress.clear()
     return run
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """A model at its parameters, and the guide it gets."""
+class Solvable:
+    """A model at its parameters, and the guide it gets. `problem.model` may be compiled for a neighbouring point."""
 
     model: Model
-    theta: dict[str, float]
-    graph: FactorGraph
+    problem: Problem
     choice: GuideChoice
     guide: Guide
 
 
-def _problem(model: Model, settings: SolveSettings, progress: Progress) -> _Problem:
+def _solvable(
+    model: Model,
+    settings: SolveSettings,
+    progress: Progress,
+    compiled: Model | None = None,
+    choice: GuideChoice | None = None,
+) -> Solvable:
     progress.stage("choosing a guide")
-    theta = interpret.resolve_parameters(model.program, {})  # in double precision, as the result reports them
-    graph = factorise(registry.check_fields(model.program), theta)
-    choice = registry.choose(model.program, graph, settings.guide)
-    return _Problem(model, theta, graph, choice, registry.build(choice, model.program, theta))
+    program = registry.check_fields(model.program)
+    theta = interpret.resolve_parameters(program, {})  # in double precision, as the result reports them
+    problem = Problem(program, theta, compiled or model)
+    choice = choice or registry.choose(problem, settings.guide)
+    return Solvable(model, problem, choice, registry.build(choice, problem))
+
+
+def _same_shape(params: Any, guide: Guide) -> Any:
+    """The parameters, if they are of the guide's shape; else None."""
+    mine = jax.eval_shape(guide.init, jax.random.key(0))
+    same = jax.tree.structure(mine) == jax.tree.structure(params) and all(
+        a.shape == b.shape for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(params), strict=True)
+    )
+    return params if same else None
 
 
 def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float], key: jax.Array, n: int) -> Draw:
@@ -163,8 +188,8 @@ def _training_time(settings: SolveSettings, started: float) -> float | None:
     return max(limit - reserve - (time.monotonic() - started), 0.1 * limit)
 
 
-def _evaluate(
-    problem: _Problem,
+def evaluate(
+    solved: Solvable,
     fitted: Fit,
     settings: SolveSettings,
     seed: int,
@@ -173,8 +198,8 @@ def _evaluate(
     progress: Progress,
 ) -> Run:
     """Fresh samples, and all that follows from them: estimates, checks, exact values, the result."""
-    model, theta, guide, params = problem.model, problem.theta, problem.guide, fitted.params
-    program = model.program
+    problem, guide, params = solved.problem, solved.guide, fitted.params
+    model, theta, program = problem.model, problem.theta, problem.program
     key, chain_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream))
     progress.stage("drawing fresh samples")
     draw = fresh_draw(model, guide, params, theta, key, settings.samples or SAMPLES)
@@ -182,13 +207,13 @@ def _evaluate(
     chain = independence_chain(draw, seed)
     progress.stage("checking them against an independent Markov chain")
     density = jax.jit(lambda guide, params, x: guide.log_prob(params, x))
-    modes = check_modes(draw, problem.graph, model, lambda x: density(guide, params, x), chain_key)
+    modes = _mode_check(problem, draw, lambda x: density(guide, params, x), chain_key)
     progress.stage("comparing with exact values")
     known, unknown = _known(program, theta)
     warnings = found.quality.warnings + modes.warnings
 
     result = header(program, theta, draw.temperature)
-    result["guide"] = {"name": problem.choice.name, "parameters": guide.n_parameters()}
+    result["guide"] = {"name": solved.choice.name, "parameters": guide.n_parameters()}
     result |= {name: getattr(found, name).to_json() for name in results.AVERAGES}
     result["observables"] = {name: value.to_json() for name, value in found.observables.items()}
     result["derived"] = {name: value.to_json() for name, value in found.derived.items()}
@@ -209,7 +234,7 @@ def _evaluate(
     }
     result |= results.footer(jax.default_backend())
     diagnostics = {
-        "guide": {"name": problem.choice.name, "reason": problem.choice.reason, **problem.choice.description},
+        "guide": {"name": solved.choice.name, "reason": solved.choice.reason, **solved.choice.description},
         "plan": asdict(fitted.plan),
         "pareto_k": found.quality.pareto_k,
         "autocorrelation": chain.autocorrelation,
@@ -222,9 +247,9 @@ def _evaluate(
         "warnings": [{"code": w.code, "message": w.message, "notes": w.notes, "hints": w.hints} for w in warnings],
     }
     return Run(
-        model=model,
+        model=solved.model,
         settings=settings,
-        choice=problem.choice,
+        choice=solved.choice,
         guide=guide,
         params=params,
         draw=draw,
@@ -235,6 +260,16 @@ def _evaluate(
         warnings=warnings,
         directory=directory,
     )
+
+
+def _mode_check(
+    problem: Problem, draw: Draw, log_q: Callable[[dict[str, jax.Array]], jax.Array], key: jax.Array
+) -> ModeCheck:
+    if problem.discrete:
+        return check_modes(draw, problem.graph, problem.model, log_q, key)
+    from vdsl.estimate.modes import check_modes_continuous
+
+    return check_modes_continuous(draw, problem.model, log_q, key)
 
 
 def _modes(modes: ModeCheck, own: Estimate) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from vdsl.estimate.stats import Estimate
 from vdsl.estimate.thermo import Thermodynamics, reweight, thermodynamics
 from vdsl.guides import registry
 from vdsl.guides.guide import Guide
+from vdsl.guides.problem import Problem
 from vdsl.ir import interpret
-from vdsl.ir.factors import factorise
 from vdsl.solver import fresh_draw
 
 REPEATS, SAMPLES = 60, 2000
@@ -89,8 +89,8 @@ def estimates(found: Thermodynamics) -> dict[str, Estimate]:
 
 def built_guide(model: vdsl.Model, name: str) -> tuple[Guide, dict[str, float]]:
     theta = interpret.resolve_parameters(model.program, {})
-    choice = registry.choose(model.program, factorise(model.program, theta), name)
-    return registry.build(choice, model.program, theta), theta
+    choice = registry.choose(Problem(model.program, theta), name)
+    return registry.build(choice, Problem(model.program, theta)), theta
 
 
 def drawn(name: str, guide: str) -> tuple[vdsl.Model, list[Draw]]:

@@ -20,6 +20,7 @@ from vdsl.guides.alphabet import Alphabet, alphabet_of
 from vdsl.guides.autoregressive import Autoregressive, build_autoregressive, interactions
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.guide import Guide, Params
+from vdsl.guides.problem import Problem
 from vdsl.ir import factors, interpret
 from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.ir.program import Program
@@ -151,10 +152,10 @@ class Small:
 
     def guide(self, form: str, width: int = 1) -> Guide:
         """A registered guide by its name, its sweeps no wider than `width`: these models need no skeleton otherwise."""
-        with patch.object(registry, "sweep_width", lambda q, n: width):
-            choice = registry.GUIDES[form].choose(self.program, self.graph)
         with small_tables(bool(self.graph.opaque)):
-            return registry.build(choice, self.program, self.theta)
+            with patch.object(registry, "sweep_width", lambda q, n: width):
+                choice = registry.GUIDES[form].choose(Problem(self.program, self.theta))
+            return registry.build(choice, Problem(self.program, self.theta))
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import vdsl
 from guides.small_models import Small, compiled, log_prob, named, random_params, small
 from vdsl.errors import VfeError
 from vdsl.guides import registry
+from vdsl.guides.problem import Problem
 from vdsl.inference.estimators import score_function
-from vdsl.ir.factors import factorise
 from vdsl.ir.interpret import resolve_parameters
 
 ISING = "field s : spin\ninteraction e = -sum(<i, j> in nn: s[i] * s[j])\ntemperature 2.269"
@@ -40,9 +40,9 @@ def check_exact(model: Small, guide, chosen: np.ndarray) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_exact_guide(name: str):
     model = MODELS[name]()
-    choice = registry.choose(model.program, model.graph)
+    choice = registry.choose(Problem(model.program, model.theta))
     assert choice.name == "exact"  # also what a model this small gets by default
-    guide = registry.build(choice, model.program, model.theta)
+    guide = registry.build(choice, Problem(model.program, model.theta))
     check_exact(model, guide, np.random.default_rng(0).integers(0, len(model.states), 1000))
     assert float(guide.ln_z) == pytest.approx(model.ln_z, rel=1e-6)
 
@@ -65,7 +65,8 @@ def test_double_precision_is_exact_to_double_precision(width: int):
         params = jax.tree.map(lambda p: p.astype(jnp.float64), random_params(guide))
         log_q = log_prob(guide, params, model.configurations)
         assert np.exp(log_q).sum() == pytest.approx(1, abs=1e-12)
-        exact = registry.build(registry.choose(model.program, model.graph), model.program, model.theta)
+        problem = Problem(model.program, model.theta)
+        exact = registry.build(registry.choose(problem), problem)
         log_p = log_prob(exact, {}, model.configurations)
         np.testing.assert_allclose(log_p, -model.reduced - model.ln_z, rtol=0, atol=1e-11)
 
@@ -90,11 +91,11 @@ def test_no_variance_where_the_guide_is_exact():
 
 def test_tables_refuse_a_large_torus_and_the_default_takes_it():
     program = vdsl.loads("lattice square(32, 32)\n" + ISING).program
-    graph = factorise(program, resolve_parameters(program))
+    problem = Problem(program, resolve_parameters(program))
     with pytest.raises(VfeError) as caught:
-        registry.choose(program, graph, "exact")
+        registry.choose(problem, "exact")
     assert [d.code for d in caught.value.diagnostics] == ["guide-cannot-serve"]
-    choice = registry.choose(program, graph)
+    choice = registry.choose(problem)
     assert choice.name == "autoregressive"
     assert choice.description["sites"] == 1024
     assert 0 < choice.description["learned"] < 256
@@ -104,16 +105,17 @@ def test_tables_refuse_a_large_torus_and_the_default_takes_it():
 def test_unknown_guide():
     model = named("ising")
     with pytest.raises(VfeError) as caught:
-        registry.choose(model.program, model.graph, "autoregresive")
+        registry.choose(Problem(model.program, model.theta), "autoregresive")
     assert caught.value.exit_code == 2
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "unknown-guide"
     assert diagnostic.hints == ("did you mean `autoregressive`?",)
 
 
-def test_no_guide_for_continuous_fields():
+def test_no_guide_for_special_unitary_fields():
     program = vdsl.loads(
-        "lattice chain(4)\nfield a : angle\ninteraction e = -sum(<i, j> in nn: cos(a[i] - a[j]))\ntemperature 1"
+        "lattice hypercubic(2, 2)\nfield U : SU(2) on links\n"
+        "interaction e = -sum(x in sites, mu in axes: re(tr(U[x, mu])))\ntemperature 1"
     ).program
     with pytest.raises(VfeError) as caught:
         registry.check_fields(program)
@@ -136,5 +138,5 @@ def test_no_guide_for_continuous_fields():
 )
 def test_symmetries_that_are_built_in(name: str, symmetry: str):
     model = named(name)
-    choice = registry.GUIDES["dense"].choose(model.program, model.graph)
+    choice = registry.GUIDES["dense"].choose(Problem(model.program, model.theta))
     assert choice.description["symmetry built in"] == symmetry

@@ -19,7 +19,8 @@ from scipy.stats import chi2
 from guides.small_models import OPAQUE, SOURCES, Small, compiled, log_prob, named, random_params, seed_of
 from vdsl.errors import VfeError
 from vdsl.guides.guide import Guide
-from vdsl.guides.registry import GUIDES
+from vdsl.guides.problem import Problem
+from vdsl.guides.registry import DISCRETE
 from vdsl.ir.support import stored_states
 
 SAMPLES = 4000
@@ -39,7 +40,7 @@ def _meets(form: str, name: str) -> bool:
     return form != "dense" or name in DENSE
 
 
-FORMS = [(form, name, 1) for name in SOURCES if name not in LEFT_OUT for form in GUIDES if _meets(form, name)]
+FORMS = [(form, name, 1) for name in SOURCES if name not in LEFT_OUT for form in DISCRETE if _meets(form, name)]
 FORMS += [("autoregressive", name, width) for name, width in WIDER.items()]
 
 every_form = pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_tables_refuse_what_does_not_factorise(name: str):
     small = named(name)
     assert small.graph.opaque
     with pytest.raises(VfeError) as caught:
-        GUIDES["exact"].choose(small.program, small.graph)
+        DISCRETE["exact"].choose(Problem(small.program, small.theta))
     assert caught.value.diagnostics[0].code == "guide-cannot-serve"
 
 

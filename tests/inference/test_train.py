@@ -13,10 +13,10 @@ import pytest
 from guides.small_models import Small, compiled, small
 from vdsl.errors import VfeError
 from vdsl.exact.elimination import log_partition
+from vdsl.guides.problem import Problem
 from vdsl.guides.registry import GUIDES, build, choose
 from vdsl.inference import train as training
 from vdsl.inference.train import finished, initial_state, plan, train
-from vdsl.ir.factors import factorise
 from vdsl.ir.interpret import resolve_parameters
 
 TORUS = (
@@ -90,13 +90,13 @@ def test_annealing_starts_where_local_fields_are_of_order_one():
 def test_one_compilation_for_a_run_and_for_a_sweep(monkeypatch):
     """New values of T and J are new arrays in the same program."""
     model = torus()
-    choice = GUIDES["autoregressive"].choose(model.program, model.graph)
+    choice = GUIDES["autoregressive"].choose(Problem(model.program, model.theta))
     traces = []
     original = training.one_step
     monkeypatch.setattr(training, "one_step", lambda *a, **k: traces.append(1) or original(*a, **k))
     for number, (t, j) in enumerate([(2.3, 1.0), (2.0, 1.0), (3.0, 0.7), (2.5, -1.0)]):
         theta = resolve_parameters(model.program, {"T": t, "J": j})
-        guide = build(_narrow(model, choice), model.program, theta)
+        guide = build(_narrow(model, choice), Problem(model.program, theta))
         schedule = plan(guide, steps=20 + 5 * number, batch=17, seed=number)  # 17: nobody else has compiled this
         train(guide, schedule, initial_state(guide, schedule), keep_going)
         assert len(traces) == 1
@@ -220,8 +220,8 @@ def test_an_energy_that_is_not_a_number_stops_the_run():
         " + log(abs(sum(i in sites: s[i])))\ntemperature 1"
     )
     program = model.program
-    graph = factorise(program, model.theta)
-    guide = build(choose(program, graph, "mean_field"), program, model.theta)
+    problem = Problem(program, model.theta)
+    guide = build(choose(problem, "mean_field"), problem)
     schedule = plan(guide, steps=20, batch=64)
     with pytest.raises(VfeError) as caught:
         train(guide, schedule, initial_state(guide, schedule), keep_going)

@@ -17,6 +17,7 @@ from vdsl.report.table import Heading, Notes, Sheet, Table, amount, number
 
 if TYPE_CHECKING:
     from vdsl.guides.guide import GuideChoice
+    from vdsl.guides.problem import Problem
     from vdsl.ir.program import Program
 
 
@@ -74,7 +75,7 @@ def _explain_model(options: argparse.Namespace) -> int:
 def _facts(program: Program, theta: dict[str, float], temperature: float, guide: str | None) -> dict[str, Any]:
     """Everything `explain` says, as data."""
     from vdsl.guides import registry
-    from vdsl.ir.factors import factorise
+    from vdsl.guides.problem import Problem
     from vdsl.ir.support import cardinality, describe, is_discrete
     from vdsl.ir.symmetry import claimed, infer
     from vdsl.lowering.strategy import decisions
@@ -123,9 +124,9 @@ def _facts(program: Program, theta: dict[str, float], temperature: float, guide:
     except VfeError as refused:  # explaining goes on: that there is no guide is one of the facts
         facts["no_guide"] = "; ".join((refused.diagnostics[0].message, *refused.diagnostics[0].notes))
         return facts
-    graph = factorise(program, theta)
-    facts["exact"] = _exact(program, theta, graph)
-    facts["guide"] = _guide(program, graph, theta, guide)
+    problem = Problem(program, theta)
+    facts["exact"] = _exact(problem)
+    facts["guide"] = _guide(problem, guide)
     return facts
 
 
@@ -154,10 +155,10 @@ def _bytes(field: Any) -> int:
     return int(np.prod(event_shape(field.support), dtype=int)) * (8 if is_complex(field.support) else 4)
 
 
-def _exact(program: Program, theta: dict[str, float], graph: Any) -> dict[str, Any]:
+def _exact(problem: Problem) -> dict[str, Any]:
     from vdsl import exact
 
-    cost = exact.cost(program, theta, graph)
+    cost = exact.cost(problem.program, problem.theta, problem.graph if problem.discrete else None)
     return {
         "feasible": cost.feasible,
         "method": cost.method,
@@ -167,11 +168,11 @@ def _exact(program: Program, theta: dict[str, float], graph: Any) -> dict[str, A
     }
 
 
-def _guide(program: Program, graph: Any, theta: Mapping[str, float], name: str | None) -> dict[str, Any]:
+def _guide(problem: Problem, name: str | None) -> dict[str, Any]:
     from vdsl.guides import registry
 
-    choice: GuideChoice = registry.choose(program, graph, name)
-    guide = registry.build(choice, program, theta)
+    choice: GuideChoice = registry.choose(problem, name)
+    guide = registry.build(choice, problem)
     return {
         "name": choice.name,
         "reason": choice.reason,

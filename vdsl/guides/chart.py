@@ -2,8 +2,8 @@
 
 A configuration {field: (b, elements, *event)} of real, real[n], complex and angle fields becomes x (b, D): fields in
 program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value is
-(re, im), so that its base measure is Lebesgue in both; an angle is itself. On a lattice with a cell grid the same numbers are
-also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse to each other and move no value twice.
+(re, im), so that its base measure is Lebesgue in both; an angle is itself. On a lattice with a cell grid the same
+numbers are also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse to each other.
 """
 
 from __future__ import annotations

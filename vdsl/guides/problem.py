@@ -1,4 +1,4 @@
-"""Problem: what guides look at when they are chosen and built. Every view of the model is worked out when first asked for.
+"""Problem: what guides look at when they are chosen and built. Every view of the model is worked out when asked for.
 
 The views: factors (discrete fields only), the expansion into products of one-variable functions, a flat chart of
 continuous fields, the symmetries that are plain from the terms, and the compiled energy.

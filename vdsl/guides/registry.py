@@ -7,7 +7,7 @@ parameter values. Guides built from one choice have arrays of the same shapes, s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,13 +22,12 @@ from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
 from vdsl.guides.guide import Guide, GuideChoice
 from vdsl.guides.mean_field import build_mean_field
+from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.tables import build_tables
-from vdsl.ir import interpret
-from vdsl.ir.factors import FactorGraph, factorise
+from vdsl.ir.factors import FactorGraph
 from vdsl.ir.graph import Symbolic, best_order, neighbours
 from vdsl.ir.program import Program
-from vdsl.ir.support import Spin, describe, is_discrete, stored_states
-from vdsl.model import Model
+from vdsl.ir.support import Group, Spin, describe, event_shape, is_discrete, stored_states
 
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB in float32
 _DENSE_WEIGHTS = 2**28
@@ -44,13 +43,13 @@ class Structure:
     hidden: int = 0
 
 
-def choose(program: Program, graph: FactorGraph, name: str | None = None) -> GuideChoice:
+def choose(problem: Problem, name: str | None = None) -> GuideChoice:
     """The guide of that name, or the default for the model, with the reason and the sizes.
 
     Raises VfeError: `unknown-guide` (usage), `no-guide` for fields that no guide here serves, `guide-cannot-serve` for
     a named guide that the model is too large or too entangled for.
     """
-    check_fields(program)
+    check_fields(problem.program)
     if name is not None and name not in GUIDES:
         close = difflib.get_close_matches(name, GUIDES, 1)
         raise VfeError(
@@ -63,40 +62,42 @@ def choose(program: Program, graph: FactorGraph, name: str | None = None) -> Gui
             exit_code=2,
         )
     if name is not None:
-        return GUIDES[name].choose(program, graph)
-    exact = _choose_exact(program, graph)
-    return exact if exact is not None else _choose_autoregressive(program, graph)
+        return GUIDES[name].choose(problem)
+    if not problem.discrete:
+        return _default_continuous(problem)
+    exact = _choose_exact(problem)
+    return exact if exact is not None else _choose_autoregressive(problem)
 
 
 def check_fields(program: Program) -> Program:
     """The program, if guides exist for its fields. Raises VfeError `no-guide`, or `too-large` (exit code 4)."""
     for f in program.fields:
-        if not is_discrete(f.support):
+        if f.support in (Group("SU2"), Group("SU3")):
             raise VfeError(
                 Diagnostic(
                     "no-guide",
                     f"no guide for field `{f.name}` of type {describe(f.support)}",
-                    notes=("guides exist for spin, potts, clock and occupation fields",),
+                    notes=("guides exist for discrete, real, complex, angle, U(1) and sphere fields",),
                     hints=("`vdsl check`, `vdsl explain` and the compiled energy work for this model",),
                 )
             )
-    values = sum(program.elements(f) for f in program.fields)
+    values = sum(program.elements(f) * int(np.prod(event_shape(f.support), dtype=int)) for f in program.fields)
     if values > _MOST_VALUES:
         why = f"guides serve up to {_MOST_VALUES:,} values of fields, and this model has {values:,}"
         raise VfeError(Diagnostic("too-large", "this lattice is too large to solve", notes=(why,)), exit_code=4)
     return program
 
 
-def build(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Guide:
-    """The chosen guide at parameter values θ. Raises VfeError `bad-temperature`."""
-    values = {k: float(v) for k, v in theta.items()}
-    return GUIDES[choice.name].build(choice, program, values)
+def build(choice: GuideChoice, problem: Problem) -> Guide:
+    """The chosen guide for a problem. Raises VfeError `bad-temperature`."""
+    return GUIDES[choice.name].build(choice, problem)
 
 
-# --- the four guides -------------------------------------------------------------------------------------------------
+# --- discrete fields -------------------------------------------------------------------------------------------------
 
 
-def _choose_exact(program: Program, graph: FactorGraph) -> GuideChoice | None:
+def _choose_exact(problem: Problem) -> GuideChoice | None:
+    graph = _factors(problem, "exact")
     if graph.opaque:
         return None
     symbolic = best_order(neighbours(graph), graph.cardinalities, graph.coordinates, budget=np.log2(_TABLE_ENTRIES) - 4)
@@ -118,16 +119,15 @@ def _choose_exact(program: Program, graph: FactorGraph) -> GuideChoice | None:
     )
 
 
-def _require_exact(program: Program, graph: FactorGraph) -> GuideChoice:
-    found = _choose_exact(program, graph)
+def _require_exact(problem: Problem) -> GuideChoice:
+    found = _choose_exact(problem)
     if found is None:
-        raise _cannot_serve("exact", "its interaction graph is too wide for tables", "leave the choice to vdsl")
+        raise cannot_serve("exact", "its interaction graph is too wide for tables", "leave the choice to vdsl")
     return found
 
 
-def _build_exact(choice: GuideChoice, program: Program, theta: dict[str, float]) -> Guide:
-    graph = factorise(program, theta)
-    temperature = interpret.temperature(program, theta)
+def _build_exact(choice: GuideChoice, problem: Problem) -> Guide:
+    graph, program, temperature = problem.graph, problem.program, problem.temperature
     tables = conditional_tables(graph, temperature, choice.structure.symbolic)
     digits = tuple(
         Digit(
@@ -144,12 +144,13 @@ def _build_exact(choice: GuideChoice, program: Program, theta: dict[str, float])
     return build_tables(tables, Codec(graph.n, digits), graph.cardinalities, temperature)
 
 
-def _choose_autoregressive(program: Program, graph: FactorGraph) -> GuideChoice:
+def _choose_autoregressive(problem: Problem) -> GuideChoice:
+    graph = _factors(problem, "autoregressive")
     if graph.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in graph.opaque)
         why = f"{terms} couples everything: nothing can be summed exactly, all letters are learned"
-        return replace(_choose_dense(program, graph), name="autoregressive", reason=why)
-    alphabet = alphabet_of(program, graph)
+        return replace(_choose_dense(problem), name="autoregressive", reason=why)
+    alphabet = alphabet_of(problem.program, graph)
     dissection = dissect(interactions(alphabet), sweep_width(alphabet.q, alphabet.n))
     learned, n = len(dissection.skeleton), alphabet.n
     reason = (
@@ -159,12 +160,12 @@ def _choose_autoregressive(program: Program, graph: FactorGraph) -> GuideChoice:
     return _autoregressive_choice("autoregressive", reason, alphabet, dissection)
 
 
-def _choose_dense(program: Program, graph: FactorGraph) -> GuideChoice:
-    alphabet = alphabet_of(program, graph)
+def _choose_dense(problem: Problem) -> GuideChoice:
+    alphabet = alphabet_of(problem.program, _factors(problem, "dense"))
     n = alphabet.n
     hidden = _hidden(n)
     if n * n * hidden * max(1, alphabet.q - 1) > _DENSE_WEIGHTS:
-        raise _cannot_serve("dense", f"{n} sites with all-to-all weights need too much memory", "use `autoregressive`")
+        raise cannot_serve("dense", f"{n} sites with all-to-all weights need too much memory", "use `autoregressive`")
     before = tuple(np.arange(k) for k in range(n))
     dissection = Dissection(np.arange(n), before, np.arange(n), (), 0)
     reason = "a baseline: every site is learned, in lattice order, each conditional sees all earlier sites"
@@ -199,48 +200,63 @@ def _hidden(learned: int) -> int:
     return 32 if learned <= 100 else 64
 
 
-def _build_autoregressive(choice: GuideChoice, program: Program, theta: dict[str, float]) -> Guide:
-    graph = factorise(program, theta)
-    alphabet = alphabet_of(program, graph)
+def _build_autoregressive(choice: GuideChoice, problem: Problem) -> Guide:
+    graph, temperature = problem.graph, problem.temperature
+    alphabet = alphabet_of(problem.program, graph)
     structure = choice.structure
-    whole = _energy(program, graph, alphabet, theta) if graph.opaque else None
-    temperature = interpret.temperature(program, theta)
+    whole = _energy(problem, alphabet) if graph.opaque else None
     return build_autoregressive(alphabet, structure.dissection, graph.constant, temperature, structure.hidden, whole)
 
 
-def _choose_mean_field(program: Program, graph: FactorGraph) -> GuideChoice:
-    alphabet = alphabet_of(program, graph)
+def _choose_mean_field(problem: Problem) -> GuideChoice:
+    alphabet = alphabet_of(problem.program, _factors(problem, "mean_field"))
     reason = "a baseline: every site independent"
     return GuideChoice("mean_field", reason, {"sites": alphabet.n, "depth": 1, "mean parents": 0.0}, Structure())
 
 
-def _build_mean_field(choice: GuideChoice, program: Program, theta: dict[str, float]) -> Guide:
-    graph = factorise(program, theta)
-    alphabet = alphabet_of(program, graph)
-    return build_mean_field(alphabet, _energy(program, graph, alphabet, theta), interpret.temperature(program, theta))
+def _build_mean_field(choice: GuideChoice, problem: Problem) -> Guide:
+    alphabet = alphabet_of(problem.program, problem.graph)
+    return build_mean_field(alphabet, _energy(problem, alphabet), problem.temperature)
 
 
-def _energy(program: Program, graph: FactorGraph, alphabet: Alphabet, theta: dict[str, float]) -> Energy:
-    if not graph.opaque:
-        return build_factor_energy(alphabet, graph.constant)
-    return ModelEnergy({k: reals(v) for k, v in theta.items()}, Model(program), alphabet.codec)
+def _energy(problem: Problem, alphabet: Alphabet) -> Energy:
+    if not problem.graph.opaque:
+        return build_factor_energy(alphabet, problem.graph.constant)
+    return ModelEnergy({k: reals(v) for k, v in problem.theta.items()}, problem.model, alphabet.codec)
 
 
-def _cannot_serve(name: str, why: str, hint: str) -> VfeError:
-    return VfeError(Diagnostic("guide-cannot-serve", f"guide `{name}` cannot serve this model: {why}", hints=(hint,)))
+def _factors(problem: Problem, name: str) -> FactorGraph:
+    """The factors, for guides that need all fields discrete."""
+    for f in problem.program.fields:
+        if not is_discrete(f.support):
+            why = f"`{f.name}` is a field of type {describe(f.support)}, and it serves discrete fields only"
+            raise cannot_serve(name, why, "leave the choice to vdsl")
+    return problem.graph
+
+
+# --- continuous fields -----------------------------------------------------------------------------------------------
+
+
+def _default_continuous(problem: Problem) -> GuideChoice:
+    raise NotImplementedError
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Entry:
     """A registered guide: how it is chosen and how it is built. Every entry faces every law in the tests."""
 
-    choose: Callable[[Program, FactorGraph], GuideChoice]
-    build: Callable[[GuideChoice, Program, dict[str, float]], Guide]
+    choose: Callable[[Problem], GuideChoice]
+    build: Callable[[GuideChoice, Problem], Guide]
 
 
-GUIDES: dict[str, Entry] = {
+DISCRETE: dict[str, Entry] = {
     "exact": Entry(_require_exact, _build_exact),
     "autoregressive": Entry(_choose_autoregressive, _build_autoregressive),
     "dense": Entry(_choose_dense, _build_autoregressive),
     "mean_field": Entry(_choose_mean_field, _build_mean_field),
 }
+CONTINUOUS: dict[str, Entry] = {}
+GUIDES = DISCRETE | CONTINUOUS
