@@ -325,11 +325,11 @@ class Scope:
     values: dict[tuple, np.ndarray]
 
 
-def evaluate(context: Context, node: Expr, elements: Elements, scope: Scope | None = None) -> object:
+def evaluate(context: Context, node: Expr, elements: Elements, scope: Scope | None = None, path: tuple = ()) -> object:
     """The value of an expression in every element (and state): an array that broadcasts to (count, q_1, …), or a tuple
-    of such arrays for a vector."""
+    of such arrays for a vector. `path`: the rows of the unrolled reductions around it."""
     with np.errstate(all="ignore"):  # branches not taken may divide by zero; what is used is checked by the caller
-        return _evaluate(context, node, elements, scope or Scope(0, {}), ())
+        return _evaluate(context, node, elements, scope or Scope(0, {}), path)
 
 
 class FoundRead(NamedTuple):
