@@ -469,6 +469,15 @@ CODES: dict[str, Explanation] = {
         "types must fit. A graph has no translations.",
         "field s : spin\nsymmetry rotation(s)",
     ),
+    "not-a-twist": Explanation(
+        "the helicity modulus of a field whose energy is not a function of differences",
+        "`helicity(theta)` differentiates the energy with respect to a uniform twist. Every element of every sum that "
+        "reads the field must stay the same when all the values it reads turn by the same angle, and must read them at "
+        "known distances: along bonds or axes, not over all pairs or at numbered sites. Terms that break the rotation "
+        "(a field h cos(theta)) leave no helicity modulus; functions with kinks (`wrap`, `abs`, `max`) have no second "
+        "derivative. Write a scalar product with `dot`, not as sums over components in terms of their own.",
+        "interaction zeeman = -h * sum(i in sites: cos(theta[i]))\nderived Y = helicity(theta)",
+    ),
     "bad-scan": Explanation(
         "a sweep that is not a list of numbers",
         "`scan T = linspace(first, last, how many)`, `range(start, stop, step)` of integers, or `[…]`.",
@@ -500,7 +509,8 @@ CODES: dict[str, Explanation] = {
     "unsupported-support": Explanation(
         "a field has no counterpart in the library that the model is handed to",
         "`model.to_numpyro()` gives every field a sample site with its base measure. NumPyro has none for SU(3) "
-        "matrices; `model.log_density` is an ordinary JAX function that other samplers can use.",
+        "matrices; `model.log_density` is an ordinary JAX function that other samplers can use. `vdsl sample --method "
+        "nuts` needs fields that real numbers without bounds describe: no discrete ones; `--method hmc` moves all.",
     ),
     "no-lattice": Explanation(
         "a reduction over sites, bonds or axes in a model without a lattice",
@@ -547,6 +557,11 @@ CODES: dict[str, Explanation] = {
     "bad-setting": Explanation(
         "a setting of the training that cannot work", "The message says which, and why. The exit code is 2."
     ),
+    "cannot-amortise": Explanation(
+        "one guide cannot serve all points of this sweep",
+        "`--amortise` trains one guide for all values of a real parameter. A parameter that sizes the model (`: int`) "
+        "changes what there is to train, and a coupling that vanishes at some points changes the interactions. The exit code is 2.",
+    ),
     "no-guide": Explanation(
         "no guide serves a field of this type", "Guides exist for discrete fields. The message names the field."
     ),
@@ -560,6 +575,9 @@ CODES: dict[str, Explanation] = {
     ),
     "method-cannot-serve": Explanation(
         "a sampling method that does not fit the model", "The message says what it needs; local updates always apply."
+    ),
+    "no-blackjax": Explanation(
+        "`--method blackjax` needs BlackJAX", 'Install it with `pip install "vdsl[blackjax]"`. The exit code is 2.'
     ),
     "no-matplotlib": Explanation(
         "plots need matplotlib", 'Install it with `pip install "vdsl[plot]"`. The exit code is 2.'

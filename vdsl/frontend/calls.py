@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from vdsl.frontend import ast, fold, indexing
 from vdsl.frontend.findings import count, declared
+from vdsl.frontend.ready_made import ready_made
+from vdsl.frontend.scope import READY_MADE
 from vdsl.frontend.values import BROKEN, Axis, Broken, Plaquette, Quantity, Site, Value, move, number
 from vdsl.ir.expr import Const, Expect, Expr, Read
 from vdsl.ir.functions import FUNCTIONS, Function
@@ -35,6 +37,8 @@ def call(e: Elaborator, node: ast.CallExpr) -> Value:
             return _around(e, node)
         case "dist":
             return _distance(e, node)
+    if name in READY_MADE:
+        return ready_made(e, node)
     if name in FUNCTIONS:
         return _built_in(e, FUNCTIONS[name], node)
     return BROKEN

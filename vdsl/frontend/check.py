@@ -98,7 +98,7 @@ def _program(
         temperature=temperature.expr,
         structure=tuple(p for p in structure if p is not None),
         parameters=tuple(p for p in dynamic if p is not None),
-        data=tuple(v for v in values if isinstance(v, Data)),
+        data=(*(v for v in values if isinstance(v, Data)), *world.spans.values()),
         definitions=tuple(world.definitions.values()),
         observables=tuple(world.observables.values()),
         derived=tuple(derived),

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from vdsl.errors import InternalError
 from vdsl.frontend import ast, fold
 from vdsl.frontend.boundaries import check_antiperiodic
 from vdsl.frontend.canonical import canonical
@@ -29,9 +32,9 @@ from vdsl.frontend.scope import Scope, ValueDeclaration
 from vdsl.frontend.sets import SetTable
 from vdsl.frontend.supports import support_of
 from vdsl.frontend.values import BROKEN, Broken, Quantity, Value, number
-from vdsl.ir.expr import Const, DataRead, Expr, Param, Reduce, Ref, SetOf, walk
+from vdsl.ir.expr import Const, DataRead, Expr, Param, Place, Reduce, Ref, SetOf, walk
 from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Scalar, is_number, is_real
-from vdsl.ir.program import Data, Definition, Field, Observable, Parameter, Range, Structure, Term
+from vdsl.ir.program import Data, Definition, Field, FrozenArray, Observable, Parameter, Range, Structure, Term
 from vdsl.ir.support import has_negation
 
 DEEPEST_DEFAULT = 20
@@ -49,6 +52,7 @@ class ModelDeclarations:
         self.allow_path = allow_path
         self.definitions: dict[str, Definition] = {}
         self.observables: dict[str, Observable] = {}
+        self.spans: dict[str, Data] = {}
         self._values: dict[str, Value | Data | Field] = {}
         self._energies: dict[str, Value] = {}
         self._ranges: dict[str, Range | None] = {}
@@ -95,6 +99,27 @@ class ModelDeclarations:
                 lattice = checker.lattice(self.scope.lattice)
                 self._sets = None if lattice is None else SetTable(lattice)
         return self._sets if isinstance(self._sets, SetTable) else None
+
+    def declared(self, name: str) -> Field | Data:
+        """A field or data set, also one that the compiler made itself."""
+        found = self.spans.get(name) or self.value(name)
+        if not isinstance(found, Field | Data):
+            raise InternalError(f"{name} is neither a field nor data")
+        return found
+
+    def bond_span(self, bonds: str, axis: int, i: Place, j: Place) -> Expr:
+        """How many cells a bond of a set, given by its ends, spans along an axis: data, where the bonds differ."""
+        sets = self.sets()
+        if sets is None:
+            raise InternalError("no lattice")
+        steps = [c.displacement[axis] for c in sets.lattice.bond_classes(bonds)]
+        if len(set(steps)) == 1:
+            return Const(steps[0])
+        name = f"{bonds}.{axis}"  # no name that a model could give
+        if name not in self.spans:
+            values = np.array(steps, float)[sets.lattice.bonds(bonds).cls]
+            self.spans[name] = Data(name, bonds, FrozenArray(values))
+        return DataRead(name, "bond", (i, j))
 
     def static(self, node: ast.Expr) -> Quantity | Broken:
         """The value of an expression that must be known when compiling."""

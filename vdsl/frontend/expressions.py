@@ -89,6 +89,14 @@ class Declarations(Protocol):
         """The sets of the lattice; None if the lattice is broken."""
         ...
 
+    def declared(self, name: str) -> Field | Data:
+        """A field or data set, also one that the compiler made itself."""
+        ...
+
+    def bond_span(self, bonds: str, axis: int, i: Place, j: Place) -> Expr:
+        """How many cells a bond of a set, given by its ends, spans along an axis."""
+        ...
+
 
 class Elaborator:
     """Checks one top-level expression."""

@@ -22,8 +22,8 @@ def combine_places(e: Elaborator, op: str, a: Value, b: Value, node: ast.Infix) 
             return combine_places(e, op, b, a, node)
         case "+", Axis() | Displacement() | Quantity(), Site():
             return combine_places(e, op, b, a, node)
-    first = None if isinstance(a, Site) else _steps(e, a, node.left.span)
-    second = None if isinstance(b, Site) else _steps(e, b, node.right.span)
+    first = None if isinstance(a, Site) else displacement(e, a, node.left.span)
+    second = None if isinstance(b, Site) else displacement(e, b, node.right.span)
     if op == "*" or (first is None and not isinstance(a, Site)) or second is None:
         return _bad_place(e, op, a, b, node)
     steps = second.steps if op == "+" else scale(Const(-1), second).steps
@@ -47,7 +47,7 @@ def _bad_place(e: Elaborator, op: str, a: Value, b: Value, node: ast.Infix) -> B
     return e.error("kind-mismatch", f"{a} {verb} {b} is not a place", node.span, notes=notes, hints=hints)
 
 
-def _steps(e: Elaborator, value: Value, span: Span) -> Displacement | None:
+def displacement(e: Elaborator, value: Value, span: Span) -> Displacement | None:
     """A displacement out of an axis, a displacement, a tuple of integers, or (in one dimension) an integer."""
     sets = e.world.sets()
     n_axes = sets.lattice.n_axes if sets else 0
@@ -67,6 +67,11 @@ def scale(amount: Expr, value: Axis | Displacement) -> Displacement:
     steps = value.steps if isinstance(value, Displacement) else ((value.axis, Const(1)),)
     scaled = tuple((axis, fold.binary("*", amount, n) if n != Const(1) else amount) for axis, n in steps)
     return Displacement(move(Place(None), scaled, add_amounts).steps)
+
+
+def moved(place: Place, by: Displacement) -> Place:
+    """A place moved by a displacement."""
+    return move(place, by.steps, add_amounts)
 
 
 def add_amounts(a: Expr, b: Expr) -> Expr:

@@ -19,7 +19,17 @@ from vdsl.ir.functions import FUNCTIONS
 from vdsl.ir.lattice import DIMENSIONS
 
 CONSTANTS = ("pi", "inf", "true", "false")
-SPECIAL_FUNCTIONS = ("expect", "size", "circulation", "loop", "dist")
+READY_MADE = (
+    "magnetisation",
+    "correlation",
+    "structure_factor",
+    "susceptibility",
+    "susceptibility_abs",
+    "binder",
+    "correlation_length",
+    "helicity",
+)
+SPECIAL_FUNCTIONS = ("expect", "size", "circulation", "loop", "dist", *READY_MADE)
 REDUCTIONS = ("sum", "prod", "mean", "max", "min")
 BUILT_IN_SETS = ("sites", "links", "axes", "planes", "plaquettes")
 SET_FUNCTIONS = ("shell", "pairs", "range")

@@ -9,7 +9,7 @@ import numpy as np
 
 from vdsl.frontend import ast
 from vdsl.frontend.findings import several
-from vdsl.frontend.values import Broken, Quantity
+from vdsl.frontend.values import Broken, Quantity, Steps
 from vdsl.ir.expr import Const, SetOf
 from vdsl.ir.kinds import INT
 from vdsl.ir.lattice import OPEN, BondClass, Lattice
@@ -94,6 +94,15 @@ class SetTable:
         if lattice.edges is not None:
             return len(lattice.edges)
         return sum(self._starts(c.displacement) for c in lattice.bond_classes(over.name))
+
+    def reach(self, steps: Steps) -> int:
+        """How many sites a displacement leaves for another existing site, along the best axis if one is variable."""
+        moved = [[0] * self.lattice.n_axes for _ in range(self.lattice.n_axes)]
+        for axis, amount in steps:
+            n = int(amount.value.real) if isinstance(amount, Const) else 0
+            for a, displacement in enumerate(moved):
+                displacement[a if isinstance(axis, str) else axis] += n
+        return max(self._starts(tuple(d)) for d in moved) * self.lattice.n_basis
 
     def contains(self, outer: str, inner: str) -> bool:
         """Whether every bond of one set is a bond of another, in either direction."""
