@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from vdsl.model import Model
     from vdsl.run import Run
     from vdsl.solver import solve
+    from vdsl.sweep import sweep
 
-__all__ = ["Model", "Run", "VfeError", "load", "loads", "solve"]
+__all__ = ["Model", "Run", "VfeError", "load", "loads", "solve", "sweep"]
 
 _HOMES = {
     "Model": "vdsl.model",
@@ -27,6 +28,7 @@ _HOMES = {
     "load": "vdsl.compile",
     "loads": "vdsl.compile",
     "solve": "vdsl.solver",
+    "sweep": "vdsl.sweep",
 }
 
 

@@ -85,7 +85,7 @@ def execute(
     progress: Progress | None = None,
     guard: Guard = never_stop,
     compiled: Model | None = None,
-    start: Run | None = None,
+    start: Start | None = None,
 ) -> Run:
     """Solves a model, or continues in `directory` where a checkpoint lies there (whose lock the caller holds).
 
@@ -96,7 +96,7 @@ def execute(
     progress = progress or Progress(sys.stderr, quiet=True)
     started = time.monotonic()
     settings = with_blocks(settings, model.program)
-    solved = _solvable(model, settings, progress, compiled, None if start is None else start.choice)
+    solved = solvable(model, settings, progress, compiled, None if start is None else start.choice)
     path = None if directory is None else directory / write.CHECKPOINT
     if directory is not None and path is not None and not path.exists():
         write_start(directory, model, settings, given or {})
@@ -105,7 +105,7 @@ def execute(
         seed=settings.seed,
         steps=settings.steps,
         batch=settings.batch,
-        seconds=_training_time(settings, started),
+        seconds=training_time(settings, started),
         path=path,
         fingerprint=model.program.fingerprint,
         progress=progress,
@@ -126,12 +126,20 @@ def execute(
 def reload(model: Model, settings: SolveSettings, directory: Path, seed: int, samples: int, progress: Progress) -> Run:
     """The run in a directory, estimated again from new samples. Raises VfeError `bad-checkpoint`."""
     settings = with_blocks(settings, model.program)
-    solved = _solvable(model, settings, progress)
+    solved = solvable(model, settings, progress)
     plan, state, history, seconds, _ = load(solved.guide, directory / write.CHECKPOINT, model.program.fingerprint)
     fitted = Fit(state.params, plan, int(state.step), seconds, history.arrays())
     run = evaluate(solved, fitted, replace(settings, samples=samples), seed, _AGAIN, directory, progress)
     progress.clear()
     return run
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained neighbour to start from: the guide it chose and its parameters."""
+
+    choice: GuideChoice
+    params: Any
 
 
 @dataclass(frozen=True)
@@ -144,13 +152,14 @@ class Solvable:
     guide: Guide
 
 
-def _solvable(
+def solvable(
     model: Model,
     settings: SolveSettings,
     progress: Progress,
     compiled: Model | None = None,
     choice: GuideChoice | None = None,
 ) -> Solvable:
+    """The guide a model gets, at its parameters; `compiled` and `choice` from a neighbouring point of a sweep."""
     progress.stage("choosing a guide")
     program = registry.check_fields(model.program)
     theta = interpret.resolve_parameters(program, {})  # in double precision, as the result reports them
@@ -179,7 +188,7 @@ def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float],
     return Draw(x, log_q, energy, interpret.temperature(model.program, theta), theta, observables)
 
 
-def _training_time(settings: SolveSettings, started: float) -> float | None:
+def training_time(settings: SolveSettings, started: float) -> float | None:
     """What is left for training: the limit, less the time spent already and a reserve for the estimate."""
     if settings.steps is not None and settings.time_limit is None:
         return None

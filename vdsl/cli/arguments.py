@@ -178,7 +178,17 @@ def add_run(to: Parser) -> None:
     to.add_argument("--batch", type=positive, metavar="N", help="samples a training step")
     to.add_argument("--guide", metavar="NAME", help="the guide to train (default: chosen from the model)")
     to.add_argument("--samples", type=positive, metavar="N", help="fresh samples for the final estimate")
+    to.add_argument("--estimator", metavar="NAME", help="the gradient: score, reparameterised or path")
+    to.add_argument("--learning-rate", type=rate, metavar="X", help="the peak learning rate (default: the guide's)")
     to.add_argument("--x64", action="store_true", help="double precision")
+
+
+def rate(text: str) -> float:
+    """A positive, finite number."""
+    value = literal(text)
+    if isinstance(value, str) or not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a positive number")
+    return float(value)
 
 
 def add_output(to: Parser) -> None:

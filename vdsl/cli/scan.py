@@ -1,7 +1,7 @@
 """`vdsl scan`: a model solved at every value of a parameter; one table, one plot.
 
-A scan is a directory of runs, one for each value, each complete in itself (`vdsl resume`, `vdsl report`), and a
-`scan.json` that says what was asked for.
+A scan is a directory of runs, one for each value, each complete in itself (`vdsl report`, `vdsl sample`), and a
+`scan.json` that holds all that was asked for, so that `vdsl resume` continues it wherever it was stopped.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import math
 import re
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from vdsl.cli.arguments import Parser, add_model, add_output, add_run, add_stric
 from vdsl.cli.solve import model_of, settings_of
 from vdsl.cli.source import data_files, read_source
 from vdsl.cli.terminal import say, say_diagnostics, show, show_text
+from vdsl.errors import Source
 from vdsl.report import write
 from vdsl.report.progress import Progress
 from vdsl.report.table import number
@@ -37,6 +39,8 @@ def arguments_scan(parser: Parser) -> None:
         metavar="NAME=A:B:N",
         help="N values from A to B, or NAME=A,B,C (default: the file's scan)",
     )
+    parser.add_argument("--amortise", action="store_true", help="train one guide for all values of a real parameter")
+    parser.add_argument("--cold", action="store_true", help="start every point afresh, not from its neighbour's guide")
     parser.add_argument("--exact", action="store_true", help="solve every point exactly instead of training a guide")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="where the plot goes (default: scan.png in --out)")
     add_run(parser)
@@ -53,36 +57,114 @@ def run_scan(options: argparse.Namespace) -> int:
     name, values = _chosen(options, compile_source(source, given, base, options.allow_path)[0])
     if name in given:
         raise usage(f"`{name}` is both set and scanned")
-    programs = []
-    for value in values:  # all of them first: a value out of range is said before anything is computed
-        program, warnings = compile_source(source, {**given, name: value}, base, options.allow_path)
-        programs.append(program)
-    say_diagnostics(warnings)
-    directory = write.claim(options.out, f"{programs[0].name}-scan", options.force)
+    if options.exact and options.amortise:
+        raise usage("`--exact` trains no guide that `--amortise` could share")
     plan = {
         "schema": write.MANIFEST_SCHEMA,
-        "model": programs[0].name,
         "name": name,
         "values": values,
         "points": [f"{name}={number(value)}" for value in values],
         "exact": options.exact,
+        "amortise": options.amortise,
+        "cold": options.cold,
         "settings": asdict(settings_of(options)),
         "x64": options.x64,
+        "source": {"name": source.name, "text": source.text},
+        "base": str(base),
+        "overrides": given,
+        "allow_path": options.allow_path,
     }
+    programs = _programs(plan, base)
+    directory = write.claim(options.out, f"{programs[0].name}-scan", options.force)
     with write.locked(directory):
-        write.write_json(directory / write.SCAN, plan)
-        for program, value, point in zip(programs, values, plan["points"], strict=True):
-            context = {
-                "source": {"name": source.name, "text": source.text},
-                "base": str(base),
-                "files": data_files(source, base),
-                "overrides": {**given, name: value},
-                "allow_path": options.allow_path,
-            }
-            code = _point(program, directory / point, context, options, f"{point} ({directory})")
-            if code:
-                return code
-    return _present(directory, options)
+        for file, content in data_files(source, base).items():
+            write.write_bytes(directory / write.DATA / file, content)
+        write.write_json(directory / write.SCAN, plan | {"model": programs[0].name})
+        code = _solve_points(directory, plan, programs, options)
+    return code or _present(directory, options)
+
+
+def resume_scan(directory: Path, options: argparse.Namespace) -> int:
+    """Continues a scan that was stopped: the points that are missing, the interrupted one from its checkpoint."""
+    plan = write.read_scan_plan(directory)
+    if "source" not in plan:
+        raise usage(f"`{directory}` was written by another version of vdsl", "start again with `vdsl scan`")
+    copied = directory / write.DATA
+    programs = _programs(plan, copied if copied.is_dir() else Path(plan["base"]))
+    with write.locked(directory):
+        code = _solve_points(directory, plan, programs, options)
+    return code or _present(directory, options)
+
+
+def _programs(plan: dict[str, Any], base: Path) -> list[Program]:
+    """The program of every point: all of them first, so that a value out of range is said before anything is done."""
+    from vdsl.compile import compile_source
+
+    source, programs, warnings = Source(plan["source"]["name"], plan["source"]["text"]), [], ()
+    for value in plan["values"]:
+        overrides = {**plan["overrides"], plan["name"]: value}
+        program, warnings = compile_source(source, overrides, base, plan["allow_path"])
+        programs.append(program)
+    say_diagnostics(warnings)
+    return programs
+
+
+def _solve_points(directory: Path, plan: dict[str, Any], programs: list[Program], options: argparse.Namespace) -> int:
+    """Solves the points that have no result yet; 130 if that was interrupted."""
+    targets = [directory / point for point in plan["points"]]
+    for target in targets:
+        target.mkdir(exist_ok=True)
+    progress = Progress(sys.stderr, options.quiet)
+    if plan["exact"]:
+        return _exactly(programs, targets, plan, progress)
+    from vdsl.cli.signals import stop_on_signals, terminate_like_interrupt
+    from vdsl.fit import Interrupted
+    from vdsl.run import SolveSettings
+    from vdsl.sweep import Point, execute_sweep
+
+    files = {str(f.relative_to(directory / write.DATA)): f for f in (directory / write.DATA).rglob("*") if f.is_file()}
+    context = {name: plan[name] for name in ("source", "base", "allow_path")}
+    context |= {"files": {name: f.read_bytes() for name, f in files.items()}}
+    points = []
+    for value, target, program in zip(plan["values"], targets, programs, strict=True):
+        given = context | {"overrides": {**plan["overrides"], plan["name"]: value}}
+        points.append(Point(float(value), model_of(program, plan["x64"]), target, given))
+    terminate_like_interrupt()
+    with ExitStack() as locks:
+        for target in targets:
+            locks.enter_context(write.locked(target))
+        try:
+            execute_sweep(
+                points,
+                SolveSettings(**plan["settings"]),
+                amortise=plan["amortise"],
+                cold=plan["cold"],
+                progress=progress,
+                shared=directory,
+                guard=lambda: stop_on_signals(progress),
+                on_point=lambda point: progress.message(f"{point.directory}"),
+            )
+        except (Interrupted, KeyboardInterrupt):
+            progress.clear()
+            say(f"stopped; `vdsl report {directory}` shows the points that are done,")
+            say(f"`vdsl resume {directory}` continues with the rest")
+            return 130
+    return 0
+
+
+def _exactly(programs: list[Program], targets: list[Path], plan: dict[str, Any], progress: Progress) -> int:
+    from vdsl import exact
+    from vdsl.ir.interpret import resolve_parameters
+    from vdsl.report.result import footer
+
+    for program, target in zip(programs, targets, strict=True):
+        progress.stage(f"{target}: exactly")
+        found = exact.solve(program, resolve_parameters(program, {}), seed=plan["settings"]["seed"])
+        result = found.to_json() | footer("cpu")
+        result.pop("method")
+        write.write_json(target / write.RESULT, result)
+    progress.clear()
+    return 0
 
 
 def sweep(text: str) -> tuple[str, list[float]]:
@@ -122,42 +204,6 @@ def _chosen(options: argparse.Namespace, program: Program) -> tuple[str, list[fl
     return scan.name, [int(v) if whole and v == int(v) else v for v in scan.values]
 
 
-def _point(program: Program, directory: Path, context: dict[str, Any], options: argparse.Namespace, title: str) -> int:
-    """Solves one point into its directory; 130 if it was interrupted."""
-    progress = Progress(sys.stderr, options.quiet)
-    target = write.claim(directory, program.name)
-    if options.exact:
-        from vdsl import exact
-        from vdsl.ir.interpret import resolve_parameters
-        from vdsl.report.result import footer
-
-        progress.stage(f"{title}: exactly")
-        result = exact.solve(program, resolve_parameters(program, {}), seed=options.seed).to_json() | footer("cpu")
-        result.pop("method")
-        write.write_json(target / write.RESULT, result)
-        progress.clear()
-        return 0
-    model = model_of(program, options.x64)
-    from vdsl.cli.signals import stop_on_signals, terminate_like_interrupt
-    from vdsl.fit import Interrupted
-    from vdsl.solver import execute
-
-    terminate_like_interrupt()
-    progress.message(title)
-    with write.locked(target):
-        try:
-            execute(
-                model, settings_of(options), target, given=context, progress=progress,
-                guard=lambda: stop_on_signals(progress),
-            )  # fmt: skip
-        except (Interrupted, KeyboardInterrupt):
-            progress.clear()
-            say(f"stopped at {title}; `vdsl report {directory.parent}` shows the points before it,")
-            say(f"`vdsl resume {directory}` continues this one")
-            return 130
-    return 0
-
-
 def _present(directory: Path, options: argparse.Namespace) -> int:
     from vdsl.report.plots import available, plot_scan
     from vdsl.report.result import to_json
@@ -170,10 +216,10 @@ def _present(directory: Path, options: argparse.Namespace) -> int:
     else:
         show(scan_table(name, values, results))
     if available():
-        path = options.plot or directory / "scan.png"
+        path = getattr(options, "plot", None) or directory / "scan.png"
         plot_scan(name, values, results, path)
         _tell(options, f"\nplot {path}")
-    elif options.plot is not None:
+    elif getattr(options, "plot", None) is not None:
         plot_scan(name, values, results, options.plot)  # says what is missing
     else:
         _tell(options, "\nno plot: matplotlib is not installed (pip install 'vdsl[plot]')")

@@ -57,7 +57,9 @@ def run_solve(options: argparse.Namespace) -> int:
 
 def arguments_resume(parser: Parser) -> None:
     """DIR."""
-    parser.add_argument("directory", metavar="DIR", type=Path, help="the directory of a run that was stopped")
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="the directory of a run, or of a scan, that was stopped"
+    )
     add_output(parser)
     add_strict(parser)
 
@@ -68,6 +70,10 @@ def run_resume(options: argparse.Namespace) -> int:
 
     started = time.monotonic()
     directory = options.directory
+    if (directory / write.SCAN).exists():
+        from vdsl.cli.scan import resume_scan
+
+        return resume_scan(directory, options)
     manifest = write.read_manifest(directory)
     with write.locked(directory):
         if (directory / write.RESULT).exists():
@@ -84,7 +90,10 @@ def settings_of(options: argparse.Namespace) -> SolveSettings:
     """The settings that the flags ask for."""
     from vdsl.run import SolveSettings
 
-    return SolveSettings(options.seed, options.time_limit, options.steps, options.batch, options.guide, options.samples)
+    return SolveSettings(
+        options.seed, options.time_limit, options.steps, options.batch, options.guide, options.samples,
+        options.estimator, options.learning_rate,
+    )  # fmt: skip
 
 
 def model_of(program: Program, x64: bool) -> Model:
