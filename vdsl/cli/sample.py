@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,13 @@ from vdsl.report.table import Heading, Notes, Sheet, Table, duration, estimate
 if TYPE_CHECKING:
     from vdsl.estimate.chain_averages import ChainAverages
     from vdsl.estimate.importance import Draw
-    from vdsl.estimate.markov import MarkovResult
+    from vdsl.estimate.stats import Estimate
     from vdsl.ir.program import Program
+    from vdsl.model import Model
 
-METHODS = ("auto", "local", "cluster", "tempering")
+DISCRETE = ("local", "cluster", "tempering")
+CONTINUOUS = ("hmc", "nuts", "smc", "blackjax")
+METHODS = ("auto", *DISCRETE, *CONTINUOUS)
 
 
 def arguments_sample(parser: Parser) -> None:
@@ -34,7 +38,7 @@ def arguments_sample(parser: Parser) -> None:
     parser.add_argument("--method", choices=METHODS, default="auto", help="how the chains move (default: auto)")
     parser.add_argument("--samples", type=positive, default=16384, metavar="N", help="samples in all (default 16384)")
     parser.add_argument("--chains", type=positive, default=32, metavar="N", help="independent chains (default 32)")
-    parser.add_argument("--thin", type=positive, default=4, metavar="N", help="sweeps between samples (default 4)")
+    parser.add_argument("--thin", type=positive, default=4, metavar="N", help="updates between samples (default 4)")
     parser.add_argument("--seed", type=natural, default=0, metavar="N", help="random seed (default 0)")
     parser.add_argument("--out", type=Path, metavar="FILE.npz", help="also write the samples and their energies")
     parser.add_argument("--force", action="store_true", help="overwrite --out")
@@ -64,82 +68,139 @@ def _sample_model(options: argparse.Namespace) -> int:
             "error bars need two chains or more, with eight samples or more each",
         )
     progress = Progress(sys.stderr, options.quiet)
-    chain, found, head = _run_chains(program, options, progress)
+    sampled = _run_chains(program, options, progress)
+    found = sampled.found
     progress.clear()
     if options.out:
         _write(options.out, found.draw)
-    quality: dict[str, Any] = {
-        "method": chain.method,
-        "samples": found.draw.energy.size,
-        "chains": options.chains,
-        "thin": options.thin,
-        "acceptance": chain.acceptance,
-        "exchange": chain.exchange,
-        "autocorrelation": found.autocorrelation,
-        "r_hat": found.r_hat,
-        "warnings": [f"{w.code}: {w.message}" for w in found.warnings],
-    }
     if options.json:
         from vdsl.report.result import footer, to_json
 
-        result = head | {
-            "energy": found.energy.to_json(),
-            "heat_capacity": found.heat_capacity.to_json(),
+        totals = sampled.free_energies | {"energy": found.energy, "heat_capacity": found.heat_capacity}
+        result = sampled.head | {name: value.to_json() for name, value in totals.items()}
+        result |= {
             "observables": {name: value.to_json() for name, value in found.observables.items()},
             "derived": {name: value.to_json() for name, value in found.derived.items()},
-            "quality": quality,
+            "quality": _quality(sampled, options),
         }
         show_text(to_json(result | footer(_device())))
     else:
-        show(_sheet(program, head, found, quality, time.monotonic() - started, options.out))
+        show(_sheet(program, sampled, options, time.monotonic() - started))
         say_diagnostics(found.warnings)
     return 1 if found.warnings and options.strict else 0
 
 
-def _run_chains(
-    program: Program, options: argparse.Namespace, progress: Progress
-) -> tuple[MarkovResult, ChainAverages, dict[str, Any]]:
+@dataclass(frozen=True)
+class Sampled:
+    """What a sampler gave. rates: its numbers for `quality`; words: the same for people; free_energies: F, S, ln Z."""
+
+    head: dict[str, Any]
+    found: ChainAverages
+    method: str
+    rates: dict[str, float | None]
+    words: str
+    unit: str = "sweeps"
+    free_energies: dict[str, Estimate] = field(default_factory=dict)
+
+
+def _quality(sampled: Sampled, options: argparse.Namespace) -> dict[str, Any]:
+    found = sampled.found
+    return {
+        "method": sampled.method,
+        "samples": found.draw.energy.size,
+        "chains": options.chains,
+        "thin": options.thin,
+        **sampled.rates,
+        "autocorrelation": found.autocorrelation,
+        "r_hat": found.r_hat,
+        "warnings": [f"{w.code}: {w.message}" for w in found.warnings],
+    }
+
+
+def _run_chains(program: Program, options: argparse.Namespace, progress: Progress) -> Sampled:
     model = model_of(program, options.x64)
+    from vdsl.ir.interpret import resolve_parameters, temperature
+    from vdsl.ir.support import is_discrete
+    from vdsl.solver import header
+
+    continuous = [f for f in program.fields if not is_discrete(f.support)]
+    method = options.method
+    if method == "auto":
+        method = "hmc" if continuous else "auto"
+    elif continuous and method in DISCRETE:
+        raise _cannot_serve(
+            f"{method} updates do not apply to field `{continuous[0].name}`", "they move discrete fields only",
+            "`--method hmc`",
+        )  # fmt: skip
+    elif not continuous and method in CONTINUOUS:
+        raise _cannot_serve(
+            f"`{method}` does not apply to this model", "it has no continuous field", "leave out `--method`"
+        )
+    theta = resolve_parameters(program, {})
+    t = temperature(program, theta)
+    run = _run_fields if continuous else _run_discrete
+    return run(model, theta, t, method, options, progress, header(program, theta, t))
+
+
+def _run_discrete(
+    model: Model, theta: dict[str, float], t: float, method: str, options: argparse.Namespace, progress: Progress,
+    head: dict[str, Any],
+) -> Sampled:  # fmt: skip
     import jax
 
     from vdsl.estimate.chain_averages import chain_averages
     from vdsl.estimate.cluster import find_clusters
     from vdsl.estimate.markov import opaque_energy, sample_markov
     from vdsl.ir.factors import factorise
-    from vdsl.ir.interpret import resolve_parameters, temperature
-    from vdsl.ir.support import describe, is_discrete
-    from vdsl.solver import header
 
-    for field in program.fields:
-        if not is_discrete(field.support):
-            raise VfeError(
-                Diagnostic(
-                    "not-discrete",
-                    f"no Markov chain yet for field `{field.name}` of type {describe(field.support)}",
-                    notes=("local, cluster and tempering updates serve spin, potts, clock and occupation fields",),
-                )
-            )
-    theta = resolve_parameters(program, {})
-    t = temperature(program, theta)
-    graph = factorise(program, theta)
-    if options.method == "cluster" and find_clusters(graph) is None:
-        raise VfeError(
-            Diagnostic(
-                "method-cannot-serve",
-                "cluster updates do not apply to this model",
-                notes=("they need pair terms that only tell equal from unequal, and no other terms of q > 2 states",),
-                hints=("`--method tempering` or `--method local`",),
-            ),
-            exit_code=2,
+    graph = factorise(model.program, theta)
+    if method == "cluster" and find_clusters(graph) is None:
+        raise _cannot_serve(
+            "cluster updates do not apply to this model",
+            "they need pair terms that only tell equal from unequal, and no other terms of q > 2 states",
+            "`--method tempering` or `--method local`",
         )
     progress.stage("running Markov chains")
     kept = -(-options.samples // options.chains)
     chain = sample_markov(
-        graph, t, jax.random.key(options.seed), options.chains, kept * options.thin, options.thin, options.method,
+        graph, t, jax.random.key(options.seed), options.chains, kept * options.thin, options.thin, method,
         opaque=opaque_energy(graph, model, theta),
     )  # fmt: skip
     progress.stage("averaging")
-    return chain, chain_averages(chain, graph, model, theta, t), header(program, theta, t)
+    words = f"{100 * chain.acceptance:.0f} % of the variables change in a sweep"
+    if chain.exchange is not None:
+        words += f", {100 * chain.exchange:.0f} % of the exchanges are taken"
+    rates = {"acceptance": chain.acceptance, "exchange": chain.exchange}
+    return Sampled(head, chain_averages(chain, graph, model, theta, t), chain.method, rates, words)
+
+
+def _run_fields(
+    model: Model, theta: dict[str, float], t: float, method: str, options: argparse.Namespace, progress: Progress,
+    head: dict[str, Any],
+) -> Sampled:  # fmt: skip
+    import jax
+
+    from vdsl.estimate.chain_averages import field_averages
+    from vdsl.estimate.hmc import sample_hmc
+    from vdsl.estimate.nuts import sample_nuts
+
+    key, kept = jax.random.key(options.seed), -(-options.samples // options.chains)
+    if method == "hmc":
+        chains = sample_hmc(model, theta, key, options.chains, kept, options.thin, on_stage=progress.stage)
+    else:
+        progress.stage("running the No-U-Turn sampler")
+        library = "numpyro" if method == "nuts" else method
+        chains = sample_nuts(model, theta, key, options.chains, kept, options.thin, library)
+    progress.stage("averaging")
+    words = f"{100 * chains.acceptance:.0f} % acceptance, {chains.steps:.1f} leapfrog steps a trajectory"
+    if chains.discrete is not None:
+        words += f", {100 * chains.discrete:.0f} % of the discrete moves are taken"
+    rates = {"acceptance": chains.acceptance, "steps": chains.steps, "discrete": chains.discrete}
+    return Sampled(head, field_averages(chains, model, theta, t), method, rates, words, "trajectories")
+
+
+def _cannot_serve(message: str, note: str, hint: str) -> VfeError:
+    return VfeError(Diagnostic("method-cannot-serve", message, notes=(note,), hints=(hint,)), exit_code=2)
 
 
 def _sample_run(options: argparse.Namespace) -> int:
@@ -177,19 +238,15 @@ def _write(path: Path, draw: Draw) -> None:
     say(f"wrote {path}")
 
 
-def _sheet(
-    program: Program,
-    head: dict[str, Any],
-    found: ChainAverages,
-    quality: dict[str, Any],
-    seconds: float,
-    out: Path | None,
-) -> Sheet:
+def _sheet(program: Program, sampled: Sampled, options: argparse.Namespace, seconds: float) -> Sheet:
+    head, found = sampled.head, sampled.found
     n = head["sites"] or 1
-    totals = {"energy": ("E  energy", found.energy), "heat_capacity": ("C  heat capacity", found.heat_capacity)}
+    words = {"free_energy": "F  free energy", "entropy": "S  entropy", "ln_z": "   ln Z"}
+    totals = {words[name]: (name, value) for name, value in sampled.free_energies.items()}
+    totals |= {"E  energy": ("energy", found.energy), "C  heat capacity": ("heat_capacity", found.heat_capacity)}
     rows = [
-        (words, estimate(value.value / n, value.error / n), estimate(value.value, value.error), *_mixing(found, name))
-        for name, (words, value) in totals.items()
+        (what, estimate(value.value / n, value.error / n), estimate(value.value, value.error), *_mixing(found, name))
+        for what, (name, value) in totals.items()
     ]
     blocks: list[Heading | Table | Notes] = [
         Heading(f"{program.name}{': ' + program.title if program.title else ''}", detail(head)),
@@ -199,13 +256,10 @@ def _sheet(
     if averages:
         lines = tuple((k, estimate(v.value, v.error), *_mixing(found, k)) for k, v in averages.items())
         blocks.append(Table(("observable", "average", "autocorrelation", "R-hat"), lines))
-    moved = f"{quality['samples']:,} samples of {quality['chains']} chains, every {quality['thin']} sweeps"
-    rates = f"{100 * quality['acceptance']:.0f} % of the variables change in a sweep"
-    if quality["exchange"] is not None:
-        rates += f", {100 * quality['exchange']:.0f} % of the exchanges are taken"
-    notes = [("method", f"{quality['method']}: {moved}", ""), ("", rates, ""), ("time", duration(seconds), "")]
-    if out is not None:
-        notes.append(("saved", str(out), ""))
+    moved = f"{found.draw.energy.size:,} samples of {options.chains} chains, every {options.thin} {sampled.unit}"
+    notes = [("method", f"{sampled.method}: {moved}", ""), ("", sampled.words, ""), ("time", duration(seconds), "")]
+    if options.out is not None:
+        notes.append(("saved", str(options.out), ""))
     blocks.append(Notes(tuple(notes)))
     return tuple(blocks)
 

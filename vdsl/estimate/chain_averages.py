@@ -14,10 +14,21 @@ from vdsl.errors import Diagnostic
 from vdsl.estimate.expectation import derived_function, expect_arguments, per_sample
 from vdsl.estimate.importance import Draw
 from vdsl.estimate.markov import MarkovResult, configuration
-from vdsl.estimate.stats import BLOCKS, Estimate, autocorrelation_time, correlated_mean, jackknife, r_hat, replicates
+from vdsl.estimate.stats import (
+    BLOCKS,
+    Estimate,
+    Replicates,
+    autocorrelation_time,
+    correlated_mean,
+    jackknife,
+    r_hat,
+    replicates,
+)
 from vdsl.estimate.thermo import evaluate_samples
 
 if TYPE_CHECKING:
+    from vdsl.estimate.hmc import FieldChains
+    from vdsl.ir.expr import Expr
     from vdsl.ir.factors import FactorGraph
     from vdsl.model import Model
 
@@ -41,32 +52,48 @@ class ChainAverages:
 def chain_averages(
     chain: MarkovResult, graph: FactorGraph, model: Model, theta: Mapping[str, float], temperature: float
 ) -> ChainAverages:
-    """All averages of a chain. Errors of means by the autocorrelation time, of functions of means by a jackknife over
-    blocks longer than it; warning `chain-not-mixed` where R-hat of a quantity is above 1.05."""
-    shape = chain.energies.shape
-    method = f"markov {chain.method}"
-    x = {k: np.asarray(v) for k, v in configuration(graph, model.program, jnp.asarray(_flat(chain))).items()}
+    """All averages of chains of discrete fields; see `series_averages`."""
+    flat = chain.states.reshape(-1, chain.states.shape[-1])
+    x = {k: np.asarray(v) for k, v in configuration(graph, model.program, jnp.asarray(flat)).items()}
     _, observables = evaluate_samples(model, x, dict(theta))
-    energy = chain.energies.reshape(-1)
-    draw = Draw(x, np.zeros(len(energy)), energy, temperature, dict(theta), observables)
-    series = {"energy": chain.energies, **{name: values.reshape(shape) for name, values in observables.items()}}
+    return series_averages(x, chain.energies, observables, model, theta, temperature, f"markov {chain.method}")
+
+
+def field_averages(chains: FieldChains, model: Model, theta: Mapping[str, float], temperature: float) -> ChainAverages:
+    """All averages of chains of any fields; see `series_averages`."""
+    x = {k: v.reshape(-1, *v.shape[2:]) for k, v in chains.x.items()}
+    observables = {k: v.reshape(-1) for k, v in chains.observables.items()}
+    return series_averages(x, chains.energies, observables, model, theta, temperature, f"markov {chains.method}")
+
+
+def series_averages(
+    x: Mapping[str, np.ndarray],
+    energies: np.ndarray,
+    observables: Mapping[str, np.ndarray],
+    model: Model,
+    theta: Mapping[str, float],
+    temperature: float,
+    method: str,
+) -> ChainAverages:
+    """All averages of chains, energies (chains, kept); x and the observables have both axes in one.
+
+    Errors of means by the autocorrelation time, of functions of means by a jackknife over blocks longer than it;
+    warning `chain-not-mixed` where R-hat of a quantity is above 1.05.
+    """
+    shape, energy = energies.shape, energies.reshape(-1)
+    draw = Draw(dict(x), np.zeros(len(energy)), energy, temperature, dict(theta), dict(observables))
+    series = {"energy": energies, **{name: values.reshape(shape) for name, values in observables.items()}}
     memory = {name: autocorrelation_time(values) for name, values in series.items()}
     agreement = {name: r_hat(values) for name, values in series.items()}
 
-    arguments = expect_arguments(model.program)
-    shift = energy.mean()
-    columns = [energy - shift, (energy - shift) ** 2, *(per_sample(a, draw, model) for a in arguments)]
+    arguments, table = _columns(draw, model)
     blocks = int(np.clip(len(energy) / (4 * max(memory.values())), 8, BLOCKS))
-    averages = replicates(np.stack(columns, axis=1), blocks=blocks)
-    derived = {}
-    for quantity in model.program.derived:
-        function = derived_function(quantity, model.program, theta, arguments)
-        derived[quantity.name] = jackknife(partial(_of_tail, function), averages, method)
+    averages = replicates(table, blocks=blocks)
     return ChainAverages(
-        energy=correlated_mean(chain.energies, method),
+        energy=correlated_mean(energies, method),
         heat_capacity=jackknife(lambda a, _: (a[1] - a[0] ** 2) / temperature**2, averages, method),
         observables={name: correlated_mean(series[name], method) for name in observables},
-        derived=derived,
+        derived=_derived(averages, arguments, model, theta, method),
         autocorrelation=memory,
         r_hat=agreement,
         draw=draw,
@@ -74,8 +101,21 @@ def chain_averages(
     )
 
 
-def _flat(chain: MarkovResult) -> np.ndarray:
-    return chain.states.reshape(-1, chain.states.shape[-1])
+def _columns(draw: Draw, model: Model) -> tuple[tuple[Expr, ...], np.ndarray]:
+    """What derived quantities take expectations of, and the table (n, …): energy about its mean, its square, those."""
+    arguments = expect_arguments(model.program)
+    centred = draw.energy - draw.energy.mean()
+    return arguments, np.stack([centred, centred**2, *(per_sample(a, draw, model) for a in arguments)], axis=1)
+
+
+def _derived(
+    averages: Replicates, arguments: tuple[Expr, ...], model: Model, theta: Mapping[str, float], method: str
+) -> dict[str, Estimate]:
+    out = {}
+    for quantity in model.program.derived:
+        function = derived_function(quantity, model.program, theta, arguments)
+        out[quantity.name] = jackknife(partial(_of_tail, function), averages, method)
+    return out
 
 
 def _warnings(agreement: Mapping[str, float]) -> tuple[Diagnostic, ...]:

@@ -13,6 +13,9 @@
 
 Densities with respect to Lebesgue or Haar measure are those of `Model.log_density` up to a constant. SU(3) has no
 chart here that samplers can use: `unsupported-support`.
+
+NumPyro's gradient samplers need models without discrete sites: `NUTS` refuses them, and nothing here sums them. For
+those models `vdsl sample --method hmc` alternates trajectories with updates of the discrete fields.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from vdsl.errors import Diagnostic, VfeError
+from vdsl.interop.unconstrained import quaternion_matrix
 from vdsl.ir.program import Field
 from vdsl.ir.support import (
     Angle,
@@ -77,9 +81,7 @@ def _sample(field: Field, n: int) -> Any:
         case Group("U1"):
             return numpyro.deterministic(name, jnp.exp(1j * numpyro.sample(f"{name}_angle", _circle(n))))
         case Group("SU2"):
-            a, b, c, d = jnp.moveaxis(_unit(name, n, 4), -1, 0)
-            rows = [[a + 1j * d, c + 1j * b], [-c + 1j * b, a - 1j * d]]
-            return numpyro.deterministic(name, jnp.stack([jnp.stack(row, -1) for row in rows], -2))
+            return numpyro.deterministic(name, quaternion_matrix(_unit(name, n, 4)))
         case Spin() | Potts() | Clock() | Occupation():
             q = cardinality(field.support)
             site = dist.Categorical(logits=jnp.zeros((n, q))).to_event(1)
