@@ -242,7 +242,7 @@ def test_what_is_no_product_is_opaque(name):
 
 
 @settings(
-    max_examples=80,
+    max_examples=40,
     suppress_health_check=[
         HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example,
     ],

@@ -7,7 +7,6 @@ coefficients on the way, and become monomials of spins and indicators of states 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -188,9 +187,9 @@ def _indicators(kinds: list[str], tables: np.ndarray):  # type: ignore[no-untype
             tables = np.concatenate([(up + down) / 2, (up - down) / 2], axis)
     scale = np.abs(tables).max(axis=tuple(range(1, tables.ndim)), keepdims=True)
     tables = np.where(np.abs(tables) <= _ROUNDING * scale, 0.0, tables)
-    for index in itertools.product(*(range(q) for q in tables.shape[1:])):
+    for index in np.ndindex(tables.shape[1:]):
         names = [(k, i) if k == "states" else (("spin", 1) if i else None) for k, i in zip(kinds, index, strict=True)]
-        yield names, tables[(slice(None), *index)]
+        yield names, tables[:, *index]
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
@@ -310,7 +309,7 @@ Symbols = dict[tuple, Value]
 def _evaluate(context: Context, node: Expr, elements: Elements, scope: Scope, symbols: Symbols, path: tuple) -> Value:
     """The value of an expression in the algebra; what reads no continuous field is left to `tables`."""
     if context.tabular(node):
-        return evaluate(context, node, elements, scope, path)  # type: ignore[return-value]
+        return evaluate(context, node, elements, scope, path)
 
     def value(n: Expr) -> Value:
         return _evaluate(context, n, elements, scope, symbols, path)

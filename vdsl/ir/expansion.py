@@ -89,7 +89,7 @@ class Expansion:
 
     def kinds(self) -> np.ndarray:
         """The kind of every variable, shape (n,), as strings."""
-        return np.concatenate([np.full(b.elements * b.components, b.kind, "<U6") for b in self.blocks] or [[]])
+        return np.repeat([b.kind for b in self.blocks], [b.elements * b.components for b in self.blocks])
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:
         """E of variables as `variables_of` gives them, shape (…, n) -> (…); opaque terms left out."""

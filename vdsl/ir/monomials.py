@@ -15,6 +15,7 @@ import functools
 import math
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Modulus:
     square: Polynomial
 
 
-Value = np.ndarray | Polynomial | Phase | Modulus | tuple
+Value = Any  # an array, Polynomial, Phase, Modulus, or a tuple of these
 
 
 def variable(slot: Slot, factor: np.ndarray) -> Polynomial:
