@@ -217,8 +217,9 @@ CODES: dict[str, Explanation] = {
     ),
     "unknown-option": Explanation(
         "an option that this statement does not have",
-        "The options are listed with the message. A lattice has `boundary`, data from a file `default` and `array`, "
-        "random data `shape`.",
+        "The options are listed with the message. A lattice has `boundary`; data from a file `default`, `array` and "
+        "`type`; random data `shape` and `type`; `train` has `steps`, `batch`, `time_limit` (seconds), `samples`, "
+        "`seed`, `learning_rate` and `estimator`.",
         "lattice square(8, 8, bondary = open)",
     ),
     "unknown-parameter": Explanation(
@@ -485,7 +486,8 @@ CODES: dict[str, Explanation] = {
     ),
     "bad-option": Explanation(
         "the value of an option is of the wrong kind",
-        "Options of `guide` and `train` are numbers, truth values (`true`, `false`) or strings, known when compiling.",
+        "The message says what the option takes. Numbers and strings must be known when compiling.",
+        "train { steps = -1 }",
     ),
     "symmetry-violated": Explanation(
         "a claimed symmetry changes the energy",
@@ -560,7 +562,8 @@ CODES: dict[str, Explanation] = {
     "cannot-amortise": Explanation(
         "one guide cannot serve all points of this sweep",
         "`--amortise` trains one guide for all values of a real parameter. A parameter that sizes the model (`: int`) "
-        "changes what there is to train, and a coupling that vanishes at some points changes the interactions. The exit code is 2.",
+        "changes what there is to train, and a coupling that vanishes at some points changes the interactions. "
+        "The exit code is 2.",
     ),
     "no-guide": Explanation(
         "no guide serves a field of this type", "Guides exist for discrete fields. The message names the field."

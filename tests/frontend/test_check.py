@@ -414,12 +414,12 @@ def test_graphs(tmp_path: Path) -> None:
 def test_claims_scans_and_settings() -> None:
     p = compiled(
         ISING + "symmetry z2(s), translation\nscan T = linspace(1, 3, 5)\nscan L = [4, 8]\n"
-        'guide dense { width = 2 * 16, tied = true, name = "a" }\ntrain { rate = 1e-3 }\n'
+        'guide dense\ntrain { steps = 2 * 16, learning_rate = 1e-3, estimator = "score" }\n'
     )
     assert p.claims == (Claim("z2", ("s",)), Claim("translation"))
     assert p.scans == (Scan("T", (1.0, 1.5, 2.0, 2.5, 3.0)), Scan("L", (4.0, 8.0)))
-    assert p.guide == Settings("dense", (("name", "a"), ("tied", True), ("width", 32)))
-    assert p.train == Settings("", (("rate", 1e-3),))
+    assert p.guide == Settings("dense")
+    assert p.train == Settings("", (("estimator", "score"), ("learning_rate", 1e-3), ("steps", 32)))
 
 
 def test_warnings() -> None:

@@ -13,6 +13,7 @@ from vdsl.frontend.values import Broken, Quantity, Text
 from vdsl.ir.claims import KINDS, can_act
 from vdsl.ir.expr import Const, Items
 from vdsl.ir.program import Claim, Field, Range, Scan, Settings
+from vdsl.ir.settings import GUIDE_OPTIONS, GUIDES, TRAIN_OPTIONS, Option
 from vdsl.ir.support import describe
 
 LONGEST_SCAN = 100_000
@@ -81,7 +82,18 @@ def scan_of(
 
 
 def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Settings:
-    """The options of a `guide` or `train` block: numbers, truth values and strings known when compiling."""
+    """The name and the options of a `guide` or `train` block, each known to it and of the kind that it takes."""
+    name = s.name.id if s.name else ""
+    known: dict[str, Option] = TRAIN_OPTIONS if s.head == "train" else GUIDE_OPTIONS.get(name, {})
+    if s.name and name not in GUIDES:
+        findings.error(
+            "unknown-guide",
+            f"no guide called `{name}`",
+            s.name.span,
+            notes=[f"guides: {several(GUIDES)}"],
+            hints=suggest(name, GUIDES),
+        )
+        return Settings(name)
     options: dict[str, bool | int | float | str] = {}
     places: dict[str, ast.Name] = {}
     for option in s.options:
@@ -95,20 +107,33 @@ def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Setting
             )
             continue
         places[key] = option.key
-        match evaluate(option.value):
-            case Broken():
-                pass
-            case Text(text):
-                options[key] = text
-            case Quantity(_, Const(value)) if not isinstance(value, complex):
-                options[key] = value
-            case found:
-                findings.error(
-                    "bad-option",
-                    f"the option `{key}` is a number, a truth value or a string, and this is {found}",
-                    option.value.span,
-                )
-    return Settings(s.name.id if s.name else "", tuple(sorted(options.items())))
+        if key not in known:
+            findings.error(
+                "unknown-option",
+                f"`{' '.join(part for part in (s.head, name) if part)}` has no option `{key}`",
+                option.key.span,
+                notes=[f"options: {several(known)}"],
+                hints=suggest(key, known),
+            )
+            continue
+        value = _option(option.value, evaluate)
+        if value is not None and not isinstance(value, Broken) and known[key].accepts(value):
+            options[key] = value
+        elif not isinstance(value, Broken):
+            findings.error("bad-option", f"`{key}` is {known[key]}", option.value.span)
+    return Settings(name, tuple(sorted(options.items())))
+
+
+def _option(node: ast.Expr, evaluate: Evaluate) -> bool | int | float | str | Broken | None:
+    """A number, a truth value or a string known when compiling; None for anything else."""
+    match evaluate(node):
+        case Broken() as broken:
+            return broken
+        case Text(text):
+            return text
+        case Quantity(_, Const(value)) if not isinstance(value, complex):
+            return value
+    return None
 
 
 def _acted_on(

@@ -1,0 +1,59 @@
+"""Settings: the names and options that `guide NAME { … }` and `train { … }` may hold, known without importing a guide.
+
+The registry of guides and the training loop are tested to agree with these tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an option takes: `whole` or `real` numbers above a bound, or one of some `choices`."""
+
+    kind: str  # "whole" | "real" | "choice"
+    least: float = 0.0
+    least_open: bool = False
+    choices: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            return "one of " + ", ".join(f'"{c}"' for c in self.choices)
+        bound = f"{'above' if self.least_open else 'of at least'} {self.least:g}"
+        return f"{'an integer' if self.kind == 'whole' else 'a number'} {bound}"
+
+    def accepts(self, value: Value) -> bool:
+        """Whether a value fits."""
+        match self.kind, value:
+            case _, bool():
+                return False
+            case "choice", str(text):
+                return text in self.choices
+            case ("whole", int(x)) | ("real", int(x) | float(x)):
+                return (x > self.least if self.least_open else x >= self.least) and x < float("inf")
+        return False
+
+
+GUIDES: tuple[str, ...] = (
+    "exact",
+    "autoregressive",
+    "dense",
+    "mean_field",
+    "gaussian",
+    "coupling",
+    "continuous",
+    "multiscale",
+)
+GUIDE_OPTIONS: dict[str, dict[str, Option]] = {name: {} for name in GUIDES}  # no guide has any so far
+TRAIN_OPTIONS: dict[str, Option] = {
+    "steps": Option("whole", 0),
+    "batch": Option("whole", 2),
+    "time_limit": Option("real", 0, least_open=True),  # seconds
+    "samples": Option("whole", 2),
+    "seed": Option("whole", 0),
+    "learning_rate": Option("real", 0, least_open=True),
+    "estimator": Option("choice", choices=("score", "reparameterised", "path")),
+}
