@@ -58,7 +58,7 @@ class Factorised(Guide):
         return self.latent_log_prob(params, x["x"], jnp.ones(()))
 
 
-PARAMS = {"m": jnp.array([0.4, -0.2]), "s": jnp.array([-0.3, 0.1])}
+PARAMS = {"m": jnp.array([0.4, -0.2]), "s": jnp.array([-0.6, -0.4])}
 
 
 def guide() -> Factorised:
