@@ -132,10 +132,10 @@ def test_a_plan_follows_the_recipe_and_the_user_overrules_it():
 def test_training_with_every_estimator_lowers_the_free_energy(name):
     """All three come to the same minimum, which one Newton iteration on the exact F̃ confirms."""
     model = guide()
-    numbers = plan(model, steps=400, batch=64, estimator=name, learning_rate=0.03)
+    numbers = plan(model, steps=600, batch=256, estimator=name, learning_rate=0.03)
     state = initial_state(model, numbers)
-    step = jax.jit(lambda s: one_step(model, s, schedule(numbers), 64, name)[0])
-    for _ in range(400):
+    step = jax.jit(lambda s: one_step(model, s, schedule(numbers), 256, name)[0])
+    for _ in range(600):
         state = step(state)
     best = {"m": state.params["m"], "s": state.params["s"]}
     flat, unravel = jax.flatten_util.ravel_pytree(best)
