@@ -14,7 +14,7 @@ from vdsl.compile import compile_source
 from vdsl.errors import Source, VfeError
 from vdsl.exact import result as exact_result
 from vdsl.exact.batch import BatchEvaluator, every_configuration
-from vdsl.exact.result import ExactResult
+from vdsl.exact.answer import ExactResult
 from vdsl.ir.factors import factorise, states_of
 from vdsl.ir.interpret import energy, observables, random_configuration, resolve_parameters
 from vdsl.ir.program import Program

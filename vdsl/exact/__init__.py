@@ -1,7 +1,8 @@
 """Exact answers for discrete fields: variable elimination, exact samples, closed forms, enumeration."""
 
+from vdsl.exact.answer import ExactResult, ExactValue
 from vdsl.exact.cost import Cost
 from vdsl.exact.elimination import ConditionalTables, conditional_tables, draw
-from vdsl.exact.result import ExactResult, ExactValue, cost, solve
+from vdsl.exact.result import cost, solve
 
 __all__ = ["ConditionalTables", "Cost", "ExactResult", "ExactValue", "conditional_tables", "cost", "draw", "solve"]

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
+from vdsl.exact.answer import BLOCKS, SAMPLED, Answer, ExactResult, ExactValue, result_of
 from vdsl.exact.batch import CHUNK, BatchEvaluator, every_configuration
 from vdsl.exact.closed_form import IsingTorus, Thermodynamics, in_range, kaufman, recognise
 from vdsl.exact.cost import Cost, afford, elimination_cost
@@ -23,87 +23,13 @@ from vdsl.exact.elimination import Moments, conditional_tables, draw, moments, p
 from vdsl.ir.expr import Expect, Expr, walk
 from vdsl.ir.factors import FactorGraph, LocalSum, Polynomial, factorise, polynomial_of
 from vdsl.ir.graph import Symbolic
-from vdsl.ir.interpret import evaluate_derived, temperature
+from vdsl.ir.interpret import temperature
 from vdsl.ir.program import Program
 from vdsl.ir.support import is_discrete
 from vdsl.ir.tables import Context, NotLocal
 
 SAMPLES = 65536
 MAX_ENUMERATED = 2**20
-_BLOCKS = 64
-EXACT, SAMPLED = "exact", "exact samples"
-
-
-@dataclass(frozen=True)
-class ExactValue:
-    """A number with its standard error (0 if exact) and the method that gave it."""
-
-    value: float
-    error: float = 0.0
-    method: str = EXACT
-
-    def __float__(self) -> float:
-        return self.value
-
-    def __str__(self) -> str:
-        return f"{self.value:.10g}" if self.error == 0 else f"{self.value:.8g} ± {self.error:.2g}"
-
-    def to_json(self) -> dict[str, Any]:
-        """`value`, `error`, `method`."""
-        return {"value": self.value, "error": self.error, "method": self.method}
-
-
-@dataclass(frozen=True)
-class ExactResult:
-    """What `vdsl exact` prints. Extensive totals in the model's energy units; entropy in units of k_B.
-
-    method: in words. left_out: observables and derived quantities that could not be had, with the reason.
-    """
-
-    model: str
-    fingerprint: str
-    sites: int
-    temperature: float
-    params: dict[str, float]
-    ln_z: ExactValue
-    free_energy: ExactValue
-    energy: ExactValue
-    entropy: ExactValue
-    heat_capacity: ExactValue
-    observables: dict[str, ExactValue]
-    derived: dict[str, ExactValue]
-    method: str
-    cost: Cost
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The result object of the language, without versions and device."""
-        head = {
-            "schema": 1,
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            "sites": self.sites,
-            "temperature": self.temperature,
-            "params": dict(self.params),
-        }
-        return head | {
-            **{name: getattr(self, name).to_json() for name in _TOTALS},
-            "observables": {name: v.to_json() for name, v in self.observables.items()},
-            "derived": {name: v.to_json() for name, v in self.derived.items()},
-            "method": self.method,
-        }
-
-    def beside(self) -> dict[str, Any]:
-        """Plain numbers to stand beside an estimate; what was only sampled is left out."""
-
-        def plain(values: dict[str, ExactValue]) -> dict[str, float]:
-            return {name: v.value for name, v in values.items() if v.method == EXACT}
-
-        totals = {name: getattr(self, name).value for name in _TOTALS}
-        return totals | {"observables": plain(self.observables), "derived": plain(self.derived)}
-
-
-_TOTALS = ("free_energy", "ln_z", "energy", "entropy", "heat_capacity")
 
 
 def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = None) -> Cost:
@@ -163,7 +89,7 @@ def solve(program: Program, theta: dict[str, float], *, seed: int = 0, samples: 
             answer = _by_formula(torus, t, targets, graph)
         else:
             answer = _eliminate(targets, graph, t, symbolic, seed, samples)
-    return _result(program, theta, t, answer)
+    return result_of(program, theta, t, answer)
 
 
 # --- what is asked for -----------------------------------------------------------------------------------------------
@@ -224,18 +150,6 @@ class _Targets:
         return total
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Thermodynamics, averages by expression, and block means of the sampled ones, shape (blocks,)."""
-
-    thermodynamics: Thermodynamics
-    averages: dict[Expr, ExactValue]
-    blocks: dict[Expr, np.ndarray]
-    method: str
-    cost: Cost
-    missing: str = ""
-
-
 def _torus(graph: FactorGraph, t: float) -> IsingTorus | None:
     torus = recognise(graph)
     return torus if torus is not None and in_range(torus, t) else None
@@ -249,7 +163,7 @@ def _beyond_elimination(torus: IsingTorus, targets: _Targets) -> bool:
     return not targets.names or min(torus.shape) > 20
 
 
-def _by_formula(torus: IsingTorus, t: float, targets: _Targets, graph: FactorGraph) -> _Answer:
+def _by_formula(torus: IsingTorus, t: float, targets: _Targets, graph: FactorGraph) -> Answer:
     """Without a field both states of a site are equally likely, which settles averages of single sites as well."""
     averages = {
         e: ExactValue(p.linear.constant + sum(float(g.tables.mean(1).sum()) for g in p.linear.groups))
@@ -258,14 +172,14 @@ def _by_formula(torus: IsingTorus, t: float, targets: _Targets, graph: FactorGra
     }
     missing = f"it needs variable elimination, with tables of about 2^{2 * min(torus.shape)} entries"
     method = "Kaufman's formula for the Ising torus"
-    return _Answer(kaufman(torus, t), averages, {}, method, _formula_cost(graph), missing)
+    return Answer(kaufman(torus, t), averages, {}, method, _formula_cost(graph), missing)
 
 
 def _formula_cost(graph: FactorGraph) -> Cost:
     return Cost(float(graph.n), 64.0 * graph.n, 1e-3, True, "Kaufman's formula")
 
 
-def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbolic, seed: int, samples: int) -> _Answer:
+def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbolic, seed: int, samples: int) -> Answer:
     """Moments from one elimination, or one for each polynomial where all together take too much memory; what is no
     polynomial, or would widen the elimination too much, from samples."""
     base = elimination_cost(graph, symbolic, sources=2)
@@ -300,7 +214,7 @@ def _eliminate(targets: _Targets, graph: FactorGraph, t: float, symbolic: Symbol
         sampled, blocks = _sampled(targets, rest, graph, t, symbolic, seed, samples)
         averages |= sampled
         method += f"; {samples} exact samples for what is not a polynomial of local sums"
-    return _Answer(thermodynamics, averages, blocks, method, found)
+    return Answer(thermodynamics, averages, blocks, method, found)
 
 
 def _sources(
@@ -335,7 +249,7 @@ def _sampled(
     for e in rest:
         every = np.concatenate(values[e])
         averages[e] = ExactValue(float(every.mean()), float(every.std(ddof=1) / math.sqrt(len(every))), SAMPLED)
-        blocks[e] = np.array([b.mean() for b in np.array_split(every, _BLOCKS)])
+        blocks[e] = np.array([b.mean() for b in np.array_split(every, BLOCKS)])
     return averages, blocks
 
 
@@ -357,7 +271,7 @@ def _enumeration_cost(graph: FactorGraph) -> Cost:
 
 def _enumerate(
     program: Program, targets: _Targets, graph: FactorGraph, t: float, exprs: Sequence[Expr] | None = None
-) -> _Answer:
+) -> Answer:
     """Averages over all configurations, weighted by e^{−E/T}."""
     estimate = _enumeration_cost(graph)
     afford(estimate)
@@ -379,64 +293,4 @@ def _enumerate(
     variance = float(p[reached] @ (energy[reached] - mean) ** 2)
     averages = {e: ExactValue(float(p[reached] @ np.concatenate(v)[reached])) for e, v in values.items()}
     thermodynamics = Thermodynamics(float(top + math.log(total)), mean, variance)
-    return _Answer(thermodynamics, averages, {}, "enumeration of all configurations", estimate)
-
-
-# --- assembling ------------------------------------------------------------------------------------------------------
-
-
-def _result(program: Program, theta: dict[str, float], t: float, answer: _Answer) -> ExactResult:
-    th = answer.thermodynamics
-    observables: dict[str, ExactValue] = {}
-    derived: dict[str, ExactValue] = {}
-    left_out: dict[str, str] = {}
-    for o in program.observables:
-        if o.value in answer.averages:
-            observables[o.name] = answer.averages[o.value]
-        else:
-            left_out[o.name] = answer.missing
-    for d in program.derived:
-        needed = [node.value for node in walk(d.value) if isinstance(node, Expect)]
-        if all(e in answer.averages for e in needed):
-            derived[d.name] = _derived(program, theta, d.value, needed, answer)
-        else:
-            left_out[d.name] = answer.missing
-    params: dict[str, float] = {s.name: s.value for s in program.structure}
-    return ExactResult(
-        model=program.name,
-        fingerprint=program.fingerprint,
-        sites=0 if program.lattice is None else program.lattice.n_sites,
-        temperature=t,
-        params=params | {p.name: theta[p.name] for p in program.parameters},
-        ln_z=ExactValue(th.ln_z),
-        free_energy=ExactValue(-t * th.ln_z),
-        energy=ExactValue(th.energy),
-        entropy=ExactValue(th.ln_z + th.energy / t),
-        heat_capacity=ExactValue(th.energy_variance / t**2),
-        observables=observables,
-        derived=derived,
-        method=answer.method,
-        cost=answer.cost,
-        left_out=left_out,
-    )
-
-
-def _derived(
-    program: Program, theta: dict[str, float], expr: Expr, needed: Sequence[Expr], answer: _Answer
-) -> ExactValue:
-    """A derived quantity; if samples entered, with the jackknife error over blocks and its bias removed."""
-
-    def value(averages: Callable[[Expr], float]) -> float:
-        return float(evaluate_derived(program, expr, averages, theta))
-
-    whole = value(lambda e: answer.averages[e].value)
-    sampled = [e for e in needed if e in answer.blocks]
-    if not sampled:
-        return ExactValue(whole)
-
-    def left_out(k: int) -> Callable[[Expr], float]:
-        return lambda e: float(np.delete(answer.blocks[e], k).mean()) if e in sampled else answer.averages[e].value
-
-    without = np.array([value(left_out(k)) for k in range(_BLOCKS)])
-    error = math.sqrt((_BLOCKS - 1) * float(((without - without.mean()) ** 2).mean()))
-    return ExactValue(_BLOCKS * whole - (_BLOCKS - 1) * float(without.mean()), error, SAMPLED)
+    return Answer(thermodynamics, averages, {}, "enumeration of all configurations", estimate)
