@@ -127,8 +127,14 @@ def _expect(e: Elaborator, node: ast.CallExpr) -> Value:
         return BROKEN
     if not is_number(value.kind):
         return e.error("kind-mismatch", f"`expect` averages numbers, and this is {value}", node.arguments[0].span)
-    kind = REAL if value.kind == INT else value.kind
-    return Quantity(kind, Expect(value.expr))
+    if value.kind == COMPLEX:
+        return e.error(
+            "not-a-real-number",
+            "`expect` averages real numbers, and this is a complex number",
+            node.arguments[0].span,
+            hints=["average the parts: `expect(re(…))`, `expect(im(…))`"],
+        )
+    return Quantity(REAL, Expect(value.expr))
 
 
 def _around(e: Elaborator, node: ast.CallExpr) -> Value:

@@ -33,7 +33,7 @@ from vdsl.frontend.sets import SetTable
 from vdsl.frontend.supports import support_of
 from vdsl.frontend.values import BROKEN, Broken, Quantity, Value, number
 from vdsl.ir.expr import Const, DataRead, Expr, Param, Place, Reduce, Ref, SetOf, walk
-from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Scalar, is_number, is_real
+from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Scalar, is_real
 from vdsl.ir.program import Data, Definition, Field, FrozenArray, Observable, Parameter, Range, Structure, Term
 from vdsl.ir.support import has_negation
 
@@ -357,7 +357,7 @@ class ModelDeclarations:
         found = Elaborator(self, OBSERVABLE).quantity(s.value)
         if isinstance(found, Broken):
             return BROKEN
-        if not is_number(found.kind):
+        if not is_real(found.kind):
             return self._not_a_number(found, s.value, f"the observable `{s.name.id}`")
         expr = canonical(found.expr)
         self.observables[s.name.id] = Observable(s.name.id, expr, s.doc.value if s.doc else "")
@@ -372,7 +372,7 @@ class ModelDeclarations:
     def _not_a_number(self, found: Quantity, node: ast.Expr, what: str) -> Broken:
         hints = []
         if found.kind == COMPLEX:
-            hints = ["take its real part: `re(…)`"]
+            hints = ["take `re(…)`, `im(…)` or `abs(…)` of it"]
         elif found.kind == BOOL:
             hints = ["turn a truth value into a number with `if … then 1 else 0`"]
         elif not isinstance(found.kind, Scalar):
