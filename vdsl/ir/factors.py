@@ -14,6 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,15 +81,34 @@ class LocalSum:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """linear + Σ coefficient · a · b over products of two local sums: what means and covariances determine exactly."""
+    """linear + Σ coefficient · a · b over products of two local sums: what means and covariances determine exactly.
 
-    linear: LocalSum
-    products: tuple[tuple[float, LocalSum, LocalSum], ...] = ()
+    The sums are `LocalSum`s, or expansions.
+    """
+
+    linear: Any
+    products: tuple[tuple[float, Any, Any], ...] = ()
 
     def evaluate(self, states: np.ndarray) -> np.ndarray:
-        """Its value in configurations given as state indices, shape (…, n) -> (…)."""
+        """Its value in configurations as the sums take them, state indices or variables, shape (…, n) -> (…)."""
         quadratic = (c * a.evaluate(states) * b.evaluate(states) for c, a, b in self.products)
         return self.linear.evaluate(states) + sum(quadratic)
+
+
+class Sums(Protocol):
+    """How local sums of one kind are made and added."""
+
+    def constant(self, value: float) -> Any:
+        """The sum that is a number."""
+
+    def of(self, context: Context, node: Expr) -> Any:
+        """An expression as a sum of local terms. Raises NotLocal."""
+
+    def scaled(self, a: Any, c: float) -> Any:
+        """c · a."""
+
+    def added(self, a: Any, b: Any) -> Any:
+        """a + b."""
 
 
 def factorise(program: Program, theta: dict[str, float]) -> FactorGraph:
@@ -110,10 +130,10 @@ def factorise_observable(program: Program, expr: Expr, theta: dict[str, float]) 
     return polynomial_of(context, context.inline(expr))
 
 
-def polynomial_of(context: Context, node: Expr) -> Polynomial | None:
-    """The same for an expression without references to observables."""
+def polynomial_of(context: Context, node: Expr, sums: Sums | None = None) -> Polynomial | None:
+    """The same for an expression without references to observables; in other local sums than tables, if given."""
     try:
-        return _polynomial(context, node)
+        return _polynomial(context, node, sums or _TableSums())
     except NotLocal:
         return None
 
@@ -300,50 +320,62 @@ def coincidences(variables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- observables -----------------------------------------------------------------------------------------------------
 
 
-def _polynomial(context: Context, node: Expr) -> Polynomial:
+def _polynomial(context: Context, node: Expr, sums: Sums) -> Polynomial:
+    def of(n: Expr) -> Polynomial:
+        return _polynomial(context, n, sums)
+
+    def scaled(p: Polynomial, c: float) -> Polynomial:
+        return Polynomial(sums.scaled(p.linear, c), tuple((c * k, a, b) for k, a, b in p.products))
+
+    def added(p: Polynomial, r: Polynomial) -> Polynomial:
+        return Polynomial(sums.added(p.linear, r.linear), p.products + r.products)
+
+    def product(p: Polynomial, r: Polynomial) -> Polynomial:
+        if p.products or r.products:
+            raise NotLocal
+        return Polynomial(sums.constant(0.0), ((1.0, p.linear, r.linear),))
+
     match node:
         case _ if not context.reads(node):
-            return Polynomial(LocalSum(number(context, node)))
+            return Polynomial(sums.constant(number(context, node)))
         case Binary("+", left, right):
-            return _sum(_polynomial(context, left), _polynomial(context, right))
+            return added(of(left), of(right))
         case Binary("-", left, right):
-            return _sum(_polynomial(context, left), _scaled(_polynomial(context, right), -1.0))
+            return added(of(left), scaled(of(right), -1.0))
         case Unary("-", operand):
-            return _scaled(_polynomial(context, operand), -1.0)
+            return scaled(of(operand), -1.0)
         case Binary("*", left, right) if not context.reads(left):
-            return _scaled(_polynomial(context, right), number(context, left))
+            return scaled(of(right), number(context, left))
         case Binary("*", left, right) if not context.reads(right):
-            return _scaled(_polynomial(context, left), number(context, right))
+            return scaled(of(left), number(context, right))
         case Binary("/", left, right) if not context.reads(right):
-            return _scaled(_polynomial(context, left), 1 / number(context, right))
+            return scaled(of(left), 1 / number(context, right))
         case Binary("*", left, right):
-            return _product(_polynomial(context, left), _polynomial(context, right))
+            return product(of(left), of(right))
         case Binary("^", base, Const(2) | Const(2.0)):
-            factor = _polynomial(context, base)
-            return _product(factor, factor)
+            factor = of(base)
+            return product(factor, factor)
         case Ref():
             raise NotLocal
-    collector = _Collector()
-    split_sums(context, node, Elements(1), np.ones(1), collector, "")
-    return Polynomial(LocalSum(collector.constant, collector.groups()))
+    return Polynomial(sums.of(context, node))
 
 
-def _scaled(p: Polynomial, c: float) -> Polynomial:
-    return Polynomial(_scaled_sum(p.linear, c), tuple((c * k, a, b) for k, a, b in p.products))
+class _TableSums:
+    """Local sums of tables."""
 
+    def constant(self, value: float) -> LocalSum:
+        return LocalSum(value)
 
-def _scaled_sum(a: LocalSum, c: float) -> LocalSum:
-    return LocalSum(c * a.constant, tuple(replace(g, tables=c * g.tables) for g in a.groups))
+    def of(self, context: Context, node: Expr) -> LocalSum:
+        collector = _Collector()
+        split_sums(context, node, Elements(1), np.ones(1), collector, "")
+        return LocalSum(collector.constant, collector.groups())
 
+    def scaled(self, a: LocalSum, c: float) -> LocalSum:
+        return LocalSum(c * a.constant, tuple(replace(g, tables=c * g.tables) for g in a.groups))
 
-def _sum(p: Polynomial, r: Polynomial) -> Polynomial:
-    collector = _Collector(p.linear.constant + r.linear.constant)
-    for g in p.linear.groups + r.linear.groups:
-        collector.found["", g.tables.shape[1:]].append((g.scopes, g.tables))
-    return Polynomial(LocalSum(collector.constant, collector.groups()), p.products + r.products)
-
-
-def _product(p: Polynomial, r: Polynomial) -> Polynomial:
-    if p.products or r.products:
-        raise NotLocal
-    return Polynomial(LocalSum(), ((1.0, p.linear, r.linear),))
+    def added(self, a: LocalSum, b: LocalSum) -> LocalSum:
+        collector = _Collector(a.constant + b.constant)
+        for g in a.groups + b.groups:
+            collector.found["", g.tables.shape[1:]].append((g.scopes, g.tables))
+        return LocalSum(collector.constant, collector.groups())
