@@ -7,7 +7,7 @@ parameter values. Guides built from one choice have arrays of the same shapes, s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +18,12 @@ from vdsl.exact.elimination import conditional_tables
 from vdsl.guides.alphabet import Alphabet, Codec, Digit, alphabet_of
 from vdsl.guides.arrays import reals
 from vdsl.guides.autoregressive import build_autoregressive, interactions, sweep_width, symmetry_of
+from vdsl.guides.continuous import build_continuous, choose_continuous
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
+from vdsl.guides.gaussian import build_gaussian, choose_gaussian
 from vdsl.guides.guide import Guide, GuideChoice
+from vdsl.guides.hartree import is_quadratic
 from vdsl.guides.mean_field import build_mean_field
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.tables import build_tables
@@ -238,7 +241,16 @@ def _factors(problem: Problem, name: str) -> FactorGraph:
 
 
 def _default_continuous(problem: Problem) -> GuideChoice:
-    raise NotImplementedError
+    """The Gaussian where the energy is quadratic: it is the answer."""
+    if problem.chart is not None and is_quadratic(problem.expansion):
+        return choose_gaussian(problem)
+    return choose_continuous(problem)
+
+
+def _with_program(
+    build: Callable[[GuideChoice, Program, Mapping[str, float]], Guide],
+) -> Callable[[GuideChoice, Problem], Guide]:
+    return lambda choice, problem: build(choice, problem.program, problem.theta)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -258,5 +270,8 @@ DISCRETE: dict[str, Entry] = {
     "dense": Entry(_choose_dense, _build_autoregressive),
     "mean_field": Entry(_choose_mean_field, _build_mean_field),
 }
-CONTINUOUS: dict[str, Entry] = {}
+CONTINUOUS: dict[str, Entry] = {
+    "gaussian": Entry(choose_gaussian, _with_program(build_gaussian)),
+    "continuous": Entry(choose_continuous, _with_program(build_continuous)),
+}
 GUIDES = DISCRETE | CONTINUOUS
