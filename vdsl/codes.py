@@ -143,6 +143,12 @@ CODES: dict[str, Explanation] = {
         "They start from independent random states, and the spread between them is far larger than within them "
         "(R-hat above 1.2). The mode check is then no evidence for or against the guide.",
     ),
+    "annealing-too-fast": Explanation(
+        "populations that were annealed apart from each other disagree",
+        "`vdsl sample --method smc` carries independent populations from a known density to the model's. Each gives an "
+        "unbiased estimate of Z; where few of them hold most of the sum, ln Z is low more often than its error says. "
+        "Give more moves to each level (`--thin`), or more samples to each population.",
+    ),
     # Exact answers
     "too-expensive": Explanation(
         "an exact answer would take more memory or time than is allowed",

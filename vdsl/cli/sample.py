@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,9 +98,9 @@ class Sampled:
     head: dict[str, Any]
     found: ChainAverages
     method: str
-    rates: dict[str, float | None]
+    rates: Mapping[str, float | None]
     words: str
-    unit: str = "sweeps"
+    moved: str
     free_energies: dict[str, Estimate] = field(default_factory=dict)
 
 
@@ -171,7 +172,8 @@ def _run_discrete(
     if chain.exchange is not None:
         words += f", {100 * chain.exchange:.0f} % of the exchanges are taken"
     rates = {"acceptance": chain.acceptance, "exchange": chain.exchange}
-    return Sampled(head, chain_averages(chain, graph, model, theta, t), chain.method, rates, words)
+    averages = chain_averages(chain, graph, model, theta, t)
+    return Sampled(head, averages, chain.method, rates, words, _moved(chain.method, averages, options, "sweeps"))
 
 
 def _run_fields(
@@ -185,6 +187,8 @@ def _run_fields(
     from vdsl.estimate.nuts import sample_nuts
 
     key, kept = jax.random.key(options.seed), -(-options.samples // options.chains)
+    if method == "smc":
+        return _run_populations(model, theta, t, options, progress, head)
     if method == "hmc":
         chains = sample_hmc(model, theta, key, options.chains, kept, options.thin, on_stage=progress.stage)
     else:
@@ -196,7 +200,35 @@ def _run_fields(
     if chains.discrete is not None:
         words += f", {100 * chains.discrete:.0f} % of the discrete moves are taken"
     rates = {"acceptance": chains.acceptance, "steps": chains.steps, "discrete": chains.discrete}
-    return Sampled(head, field_averages(chains, model, theta, t), method, rates, words, "trajectories")
+    averages = field_averages(chains, model, theta, t)
+    return Sampled(head, averages, method, rates, words, _moved(method, averages, options, "trajectories"))
+
+
+def _moved(method: str, found: ChainAverages, options: argparse.Namespace, unit: str) -> str:
+    return f"{method}: {found.draw.energy.size:,} samples of {options.chains} chains, every {options.thin} {unit}"
+
+
+def _run_populations(
+    model: Model, theta: dict[str, float], t: float, options: argparse.Namespace, progress: Progress,
+    head: dict[str, Any],
+) -> Sampled:  # fmt: skip
+    import jax
+
+    from vdsl.estimate.chain_averages import population_averages
+    from vdsl.estimate.smc import sample_smc
+
+    particles = -(-options.samples // options.chains)
+    found = sample_smc(
+        model, theta, jax.random.key(options.seed), options.chains, particles, options.thin, progress.stage
+    )
+    progress.stage("averaging")
+    averages, totals = population_averages(found, model, theta, t)
+    words = f"{found.levels} levels, {100 * found.acceptance:.0f} % acceptance, {found.steps:.1f} leapfrog steps each"
+    rates = {"acceptance": found.acceptance, "steps": found.steps, "levels": found.levels}
+    moved = (
+        f"smc: {averages.draw.energy.size:,} particles in {options.chains} populations, {options.thin} moves a level"
+    )
+    return Sampled(head, averages, "smc", rates, words, moved, totals)
 
 
 def _cannot_serve(message: str, note: str, hint: str) -> VfeError:
@@ -256,8 +288,7 @@ def _sheet(program: Program, sampled: Sampled, options: argparse.Namespace, seco
     if averages:
         lines = tuple((k, estimate(v.value, v.error), *_mixing(found, k)) for k, v in averages.items())
         blocks.append(Table(("observable", "average", "autocorrelation", "R-hat"), lines))
-    moved = f"{found.draw.energy.size:,} samples of {options.chains} chains, every {options.thin} {sampled.unit}"
-    notes = [("method", f"{sampled.method}: {moved}", ""), ("", sampled.words, ""), ("time", duration(seconds), "")]
+    notes = [("method", sampled.moved, ""), ("", sampled.words, ""), ("time", duration(seconds), "")]
     if options.out is not None:
         notes.append(("saved", str(options.out), ""))
     blocks.append(Notes(tuple(notes)))

@@ -28,6 +28,7 @@ from vdsl.estimate.thermo import evaluate_samples
 
 if TYPE_CHECKING:
     from vdsl.estimate.hmc import FieldChains
+    from vdsl.estimate.smc import Populations
     from vdsl.ir.expr import Expr
     from vdsl.ir.factors import FactorGraph
     from vdsl.model import Model
@@ -99,6 +100,50 @@ def series_averages(
         draw=draw,
         warnings=_warnings(agreement),
     )
+
+
+def population_averages(
+    found: Populations, model: Model, theta: Mapping[str, float], temperature: float
+) -> tuple[ChainAverages, dict[str, Estimate]]:
+    """All averages of annealed populations, each weighted with its Ẑ, and ln Z, F = −T ln Z, S = E/T + ln Z.
+
+    Errors by a jackknife over whole populations: only they are independent. There are no chains to compare.
+    """
+    count, particles = found.energies.shape
+    x = {k: v.reshape(-1, *v.shape[2:]) for k, v in found.x.items()}
+    observables = {k: v.reshape(-1) for k, v in found.observables.items()}
+    energy = found.energies.reshape(-1)
+    draw = Draw(x, np.zeros(len(energy)), energy, temperature, dict(theta), observables)
+    arguments, table = _columns(draw, model)
+    shift = float(energy.mean())
+    of_observables = np.stack([*observables.values()], axis=1) if observables else np.zeros((len(energy), 0))
+    log_w = np.repeat(found.log_z, particles)
+    averages = replicates(table, log_w, blocks=count)
+    plain = replicates(of_observables, log_w, blocks=count)
+
+    def estimate(function: Callable[[np.ndarray, float], float], of: Replicates = averages) -> Estimate:
+        return jackknife(function, of, "smc")
+
+    averaged = ChainAverages(
+        energy=estimate(lambda a, _: a[0] + shift),
+        heat_capacity=estimate(lambda a, _: (a[1] - a[0] ** 2) / temperature**2),
+        observables={name: estimate(partial(_column, k), plain) for k, name in enumerate(observables)},
+        derived=_derived(averages, arguments, model, theta, "smc"),
+        autocorrelation={},
+        r_hat={},
+        draw=draw,
+        warnings=found.warnings,
+    )
+    totals = {
+        "free_energy": estimate(lambda _, log_z: -temperature * log_z),
+        "ln_z": estimate(lambda _, log_z: log_z),
+        "entropy": estimate(lambda a, log_z: (a[0] + shift) / temperature + log_z),
+    }
+    return averaged, totals
+
+
+def _column(k: int, means: np.ndarray, _: float) -> float:
+    return float(means[k])
 
 
 def _columns(draw: Draw, model: Model) -> tuple[tuple[Expr, ...], np.ndarray]:

@@ -56,8 +56,8 @@ _ROWS = 32  # rows of kept samples that one call of the compiled program makes
 _WINDOWS, _BURN_IN = 4, 240  # windows of burning in, each of which ends with new masses; trajectories in all, at least
 _PRECISE = 3e-3  # rounding of βE above which trajectories are run in double precision
 _LEAST_VIRIAL = -10.0
-_LEAST_MASS = 1e-6  # of an element that feels nothing
-_LONGEST_STEP = 3.0  # in units of the mean curvature; where nothing pulls, acceptance would let it grow for ever
+LEAST_MASS = 1e-6  # of an element that feels nothing
+LONGEST_STEP = 3.0  # in units of the mean curvature; where nothing pulls, acceptance would let it grow for ever
 
 
 class Tuning(eqx.Module):
@@ -129,7 +129,7 @@ def sample_hmc(
     """
     temperature = float(interpret.temperature(model.program, dict(theta)))
     start_key, burn_key, run_key = jax.random.split(key, 3)
-    with _precision(model, theta, temperature, start_key):
+    with precision(model, theta, temperature, start_key):
         target = make_target(model, theta, temperature)
         x = target.draw_reference(start_key, chains)
         rows = min(_ROWS, kept)
@@ -278,7 +278,7 @@ def adapt(tuning: Tuning, a: Adaptation, path: Trajectory) -> tuple[Tuning, Adap
     count = a.count + 1
     mean_error = (1 - 1 / (count + 10)) * a.mean_error + (ACCEPTANCE - path.acceptance) / (count + 10)
     log_step = a.centre - jnp.sqrt(count) / 0.05 * mean_error
-    log_step = jnp.clip(log_step, a.centre - 12, math.log(_LONGEST_STEP))
+    log_step = jnp.clip(log_step, a.centre - 12, math.log(LONGEST_STEP))
     share = count**-0.75
     mean_log_step = share * log_step + (1 - share) * a.mean_log_step
     # Long jumps weigh more, so sums are compared, not single ratios.
@@ -300,7 +300,7 @@ def settle(tuning: Tuning, a: Adaptation, last: bool = False) -> Tuning:
     mass, ratio = {}, []
     for f, squares in a.squares.items():
         # Elements that feel little are not let loose: at most ten times lighter than the field's mean.
-        mass[f] = jnp.maximum(squares, jnp.maximum(squares.mean() / 10, _LEAST_MASS))
+        mass[f] = jnp.maximum(squares, jnp.maximum(squares.mean() / 10, LEAST_MASS))
         ratio.append(jnp.log(mass[f] / tuning.mass[f]).mean())
     # Velocities scale with 1/√mass: the same distances take √ratio longer.
     factor = jnp.exp(jnp.stack(ratio).mean() / 2)
@@ -308,6 +308,15 @@ def settle(tuning: Tuning, a: Adaptation, last: bool = False) -> Tuning:
 
 
 # Shared with annealing and with NUTS
+
+
+def precision(model: Model, theta: Mapping[str, float], temperature: float, key: Array) -> AbstractContextManager[Any]:
+    """Double precision where βE, of a random or of an ordered configuration, would round too much in single."""
+    x = make_target(model, theta, temperature).draw_reference(key, 2)
+    ordered = {f: v.at[1].set(jnp.broadcast_to(v[1, :1], v.shape[1:])) for f, v in x.items()}
+    target = make_target(model, theta, temperature)
+    size = float(np.nan_to_num(np.abs(np.asarray(target.energy(ordered)))).max())
+    return jax.enable_x64(True) if size * jnp.finfo(working_dtype()).eps > _PRECISE else nullcontext()
 
 
 def check_finite(target: Target, x: Position) -> None:
@@ -365,15 +374,6 @@ def describe_chains(
         autocorrelation=autocorrelation_time(energies) if long_enough else float(shape[1]),
         r_hat=r_hat(energies) if long_enough else float("nan"),
     )
-
-
-def _precision(model: Model, theta: Mapping[str, float], temperature: float, key: Array) -> AbstractContextManager[Any]:
-    """Double precision where βE, of a random or of an ordered configuration, would round too much in single."""
-    x = make_target(model, theta, temperature).draw_reference(key, 2)
-    ordered = {f: v.at[1].set(jnp.broadcast_to(v[1, :1], v.shape[1:])) for f, v in x.items()}
-    target = make_target(model, theta, temperature)
-    size = float(np.nan_to_num(np.abs(np.asarray(target.energy(ordered)))).max())
-    return jax.enable_x64(True) if size * jnp.finfo(working_dtype()).eps > _PRECISE else nullcontext()
 
 
 def _number(value: float) -> Array:

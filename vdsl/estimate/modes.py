@@ -27,6 +27,7 @@ import numpy as np
 from vdsl.errors import Diagnostic, InternalError
 from vdsl.estimate.importance import Draw, ln_z, log_weights, rounding
 from vdsl.estimate.markov import choose_method, configuration, opaque_energy, sample_markov, sweep_work
+from vdsl.estimate.phase_space import spaces_of
 from vdsl.estimate.stats import (
     Estimate,
     autocorrelation_time,
@@ -47,6 +48,8 @@ FAR_BELOW = 1 / 3  # a forward ESS below this fraction of the guide's own
 ENERGY_SIGMAS = 4.0
 MIXED = 1.2  # R-hat above this: the chains themselves disagree
 MOST_WORK, LEAST_CHAINS = 1.5e9, 16  # table reads, some ten seconds on two cores
+MOST_MOVED = 2e9  # numbers moved by leapfrog steps, some ten seconds on two cores …
+_UPDATES = 2000  # … of which each chain and each particle takes about so many
 _CHUNK = 2048
 
 
@@ -54,7 +57,8 @@ _CHUNK = 2048
 class ModeCheck:
     """What a chain says about a guide. ln_z_forward, ln_z_bridge and energy (chain average) with their errors.
 
-    r_hat, acceptance, exchange, autocorrelation and method describe the chain, where `check_modes` ran it.
+    r_hat, acceptance, exchange, autocorrelation and method describe the chain, where `check_modes` ran it; ln_z_annealed
+    is what annealing found on the way to its starts.
     """
 
     forward_ess: float
@@ -68,6 +72,7 @@ class ModeCheck:
     acceptance: float | None = None
     exchange: float | None = None
     method: str = "given"
+    ln_z_annealed: Estimate | None = None
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -98,24 +103,70 @@ def check_modes(
     batches = [flat[first : first + _CHUNK] for first in range(0, len(flat), _CHUNK)]
     values = [np.asarray(log_q(configuration(graph, model.program, batch)), np.float64) for batch in batches]
     check = compare_with_chain(draw, chain.energies, np.concatenate(values).reshape(chain.energies.shape))
-    warnings = check.warnings
-    if not chain.r_hat < MIXED:
-        warnings += (
-            Diagnostic(
-                "chain-not-mixed",
-                f"the Markov chains of the mode check disagree among themselves: R-hat of E is {chain.r_hat:.2f}",
-                notes=(f"method `{chain.method}`, autocorrelation of {chain.autocorrelation:.0f} kept samples",),
-                hints=("the mode check itself is in doubt; run a longer one with `vdsl sample`",),
-                severity="warning",
-            ),
-        )
     return replace(
         check,
         r_hat=chain.r_hat,
         acceptance=chain.acceptance,
         exchange=chain.exchange,
         method=chain.method,
-        warnings=warnings,
+        warnings=check.warnings + _mixing(chain.r_hat, chain.autocorrelation, chain.method),
+    )
+
+
+def check_modes_continuous(
+    draw: Draw,
+    model: Model,
+    log_q: Callable[[dict[str, jax.Array]], jax.Array],
+    key: jax.Array,
+    chains: int = 64,
+    kept: int = 32,
+    thin: int = 4,
+) -> ModeCheck:
+    """The same for models with continuous fields, at the draw's θ and temperature.
+
+    Populations annealed from a known density (`smc`) fall into wells and sectors as these weigh; chains of `hmc` start
+    from them. Where that would be more than `MOST_MOVED`, there are fewer particles, then fewer moves.
+    """
+    from vdsl.estimate.hmc import describe_chains, run_chains
+    from vdsl.estimate.smc import anneal_starts
+
+    numbers = sum(s.elements * max(s.k, 1) for s in spaces_of(model.program))
+    share = min(1.0, MOST_MOVED / (numbers * _UPDATES * (chains + 4 * chains)))
+    particles = int(np.clip(round(16 * share), 4, 16))
+    moves = int(np.clip(round(thin * share * 16 / particles), 1, thin))
+    start_key, run_key = jax.random.split(key)
+    starts = anneal_starts(model, draw.theta, draw.temperature, start_key, chains, 16, particles, moves)
+    with starts.precision():
+        stored, rates = run_chains(starts.target, starts.moves, run_key, starts.x, starts.tuning, kept, moves)
+    found = describe_chains(model, draw.theta, stored, rates | {"step_size": float(starts.tuning.step)}, "hmc")
+    flat = {f: v.reshape(-1, *v.shape[2:]) for f, v in found.x.items()}
+    batches = [
+        {f: jnp.asarray(v[first : first + _CHUNK]) for f, v in flat.items()}
+        for first in range(0, found.energies.size, _CHUNK)
+    ]
+    values = np.concatenate([np.asarray(log_q(batch), np.float64) for batch in batches])
+    check = compare_with_chain(draw, found.energies, values.reshape(found.energies.shape))
+    return replace(
+        check,
+        r_hat=found.r_hat,
+        acceptance=found.acceptance,
+        method="hmc",
+        ln_z_annealed=starts.ln_z,
+        warnings=check.warnings + _mixing(found.r_hat, found.autocorrelation, "hmc"),
+    )
+
+
+def _mixing(r_hat: float, autocorrelation: float, method: str) -> tuple[Diagnostic, ...]:
+    if r_hat < MIXED:
+        return ()
+    return (
+        Diagnostic(
+            "chain-not-mixed",
+            f"the Markov chains of the mode check disagree among themselves: R-hat of E is {r_hat:.2f}",
+            notes=(f"method `{method}`, autocorrelation of {autocorrelation:.0f} kept samples",),
+            hints=("the mode check itself is in doubt; run a longer one with `vdsl sample`",),
+            severity="warning",
+        ),
     )
 
 
