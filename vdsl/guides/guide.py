@@ -60,7 +60,7 @@ class Guide(eqx.Module):
         return 1.0
 
     def trainable(self) -> bool:
-        """Whether there is anything to learn; False for guides that are exact by construction."""
+        """Whether there is anything to learn; False for guides that are worked out and not trained."""
         return True
 
     def recipe(self) -> Recipe:

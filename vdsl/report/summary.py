@@ -153,7 +153,7 @@ def _quality(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if train.get("steps"):
             text += f"; {train['steps']:,} steps of {train['batch']:,} samples in {duration(train['seconds'])}"
         elif not guide["parameters"]:
-            text += ": exact by construction, nothing to train"
+            text += ": nothing to train"
         notes.append(("guide", text, ""))
     if "quality" in result:
         quality = result["quality"]
