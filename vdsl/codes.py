@@ -164,6 +164,14 @@ CODES: dict[str, Explanation] = {
         "`vdsl solve` for continuous fields, or `vdsl sample` for an independent Markov chain. The exit code is 4.",
         "field theta : angle     # vdsl exact",
     ),
+    "not-normalisable": Explanation(
+        "ln Z is infinite: the energy does not grow in every direction",
+        "The energy is quadratic in real fields, but its matrix is not positive definite: along the mode that the "
+        "diagnostic names it is flat or falls. A free field without a mass on a periodic lattice is flat along the "
+        "uniform mode. Hold the mean in place with a mass or a wall, or add a power that bounds the energy. The exit "
+        "code is 3.",
+        "interaction kinetic = sum(<i, j> in nn: (phi[i] - phi[j])^2)     # vdsl exact",
+    ),
     "not-local": Explanation(
         "an energy or observable is not a sum of terms of a few variables",
         "Elimination works on interactions of a few variables at a time: sums, products of sums, and functions of a "

@@ -107,6 +107,14 @@ class Answer:
     kind: str = EXACT
 
 
+def averages_wanted(program: Program) -> list[Expr]:
+    """Every expression whose average the observables and derived quantities need, each once."""
+    exprs = [o.value for o in program.observables]
+    for d in program.derived:
+        exprs += [node.value for node in walk(d.value) if isinstance(node, Expect)]
+    return list(dict.fromkeys(exprs))
+
+
 def result_of(program: Program, theta: dict[str, float], t: float, answer: Answer) -> ExactResult:
     """The thermodynamics, the observables and the derived quantities of an answer."""
     th = answer.thermodynamics

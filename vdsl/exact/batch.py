@@ -1,7 +1,8 @@
 """Batch: any observable, for many configurations at once, with NumPy.
 
-What is a polynomial of local sums is evaluated from its tables; other reductions element by element; the rest by
-applying functions to the values of their arguments.
+Configurations are state indices (S, n) of discrete fields, or with `FlatEvaluator` variables (S, n) of any fields as
+`expansion.variables_of` gives them. What is a polynomial of local sums is evaluated from its tables; other reductions
+element by element; the rest by applying functions to the values of their arguments.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vdsl.ir.expand import ExpansionSums
 from vdsl.ir.expr import Binary, Call, Expr, Item, Items, Reduce, Select, Unary
 from vdsl.ir.factors import FactorGraph, Polynomial, polynomial_of
+from vdsl.ir.support import Angle, Complex, Group, Real, Sphere, Spin
 from vdsl.ir.tables import (
     BINARY,
     COMBINE,
@@ -19,15 +22,18 @@ from vdsl.ir.tables import (
     UNARY,
     Context,
     Elements,
+    FoundRead,
     NotLocal,
     Scope,
     bodies,
+    chosen,
     collect_reads,
     each,
     evaluate,
     expand,
     presence,
 )
+from vdsl.ir.values import wrap
 
 CHUNK = 4096
 _ENTRIES = 2**22
@@ -80,8 +86,17 @@ class BatchEvaluator:
 
     def _polynomial(self, node: Expr) -> Polynomial | None:
         if id(node) not in self._polynomials:
-            self._polynomials[id(node)] = (node, polynomial_of(self.context, node))
+            self._polynomials[id(node)] = (node, self._expanded(node))
         return self._polynomials[id(node)][1]
+
+    def _expanded(self, node: Expr) -> Polynomial | None:
+        return polynomial_of(self.context, node)
+
+    def _read(self, found: FoundRead, rows: np.ndarray, count: int) -> object:
+        """The value of a read, (elements, S), or a tuple of such arrays, in configurations `rows` (S, n)."""
+        plain, crossed = self.context.states[found.read.field]
+        state = rows[:, np.broadcast_to(found.variable, (count,))].T
+        return np.where((np.asarray(found.sign) == 1).reshape(-1, 1), plain[state], crossed[state])
 
     def _reduced(self, node: Reduce, states: np.ndarray) -> np.ndarray:
         """A reduction whose body has no table: arrays over (elements, configurations)."""
@@ -96,11 +111,8 @@ class BatchEvaluator:
         step = max(1, _ENTRIES // max(every.count, 1))
         for start in range(0, len(states), step):
             rows = states[start : start + step]
-            values = {}
-            for key, read, variable, sign, _ in (r for n in bodies(node) for r in collect_reads(context, n, every)):
-                plain, crossed = context.states[read.field]
-                state = rows[:, np.broadcast_to(variable, (every.count,))].T
-                values[key] = np.where((np.asarray(sign) == 1).reshape(-1, 1), plain[state], crossed[state])
+            reads = (r for n in bodies(node) for r in collect_reads(context, n, every))
+            values = {r.key: self._read(r, rows, every.count) for r in reads}
             scope = Scope(1, values)
             shape = (every.count, len(rows))
             body = np.broadcast_to(np.asarray(evaluate(context, node.body, every, scope)), shape)
@@ -110,6 +122,41 @@ class BatchEvaluator:
             total = combine.reduce(np.where(held, body, identity), axis=0)
             parts.append(total / held.sum(0) if node.op == "mean" else total)
         return np.concatenate(parts)
+
+
+class FlatEvaluator(BatchEvaluator):
+    """The same for variables, (S, n)."""
+
+    def __init__(self, context: Context):
+        super().__init__(context)
+        self.sums = ExpansionSums(context.program)
+        self.block = {b.field: b for b in self.sums.blocks}
+
+    def _expanded(self, node: Expr) -> Polynomial | None:
+        return polynomial_of(self.context, node, self.sums)
+
+    def _read(self, found: FoundRead, rows: np.ndarray, count: int) -> object:
+        block, support = self.block[found.read.field], self.context.program.field(found.read.field).support
+        element = np.broadcast_to(found.variable, (count,)) - self.context.first[block.field]
+        sign = np.broadcast_to(found.sign, (count,)).reshape(-1, 1)
+        parts = tuple(rows[:, block.first + element * block.components + c].T for c in range(block.components))
+        match support:
+            case Spin() | Real(None):
+                return parts[0] * sign
+            case Angle():
+                return wrap(parts[0] * sign)
+            case Complex():
+                return (parts[0] + 1j * parts[1]) * sign
+            case Group("U1"):
+                return np.exp(1j * parts[0]) * sign
+            case Real() | Sphere():
+                vector = tuple(p * sign for p in parts)
+                return chosen(self.context, found, vector) if found.read.component else vector
+            case Group():
+                raise NotLocal
+        plain, crossed = self.context.states[block.field]
+        state = parts[0].astype(int)
+        return np.where(sign == 1, plain[state], crossed[state])
 
 
 def every_configuration(graph: FactorGraph, chunk: int = 2**14) -> Iterator[np.ndarray]:

@@ -15,12 +15,15 @@ from dataclasses import replace
 import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
-from vdsl.exact.answer import BLOCKS, SAMPLED, Answer, ExactResult, ExactValue, result_of
+from vdsl.exact.answer import BLOCKS, SAMPLED, Answer, ExactResult, ExactValue, averages_wanted, result_of
 from vdsl.exact.batch import CHUNK, BatchEvaluator, every_configuration
 from vdsl.exact.closed_form import IsingTorus, Thermodynamics, in_range, kaufman, recognise
 from vdsl.exact.cost import Cost, afford, elimination_cost
 from vdsl.exact.elimination import Moments, conditional_tables, draw, moments, plan
-from vdsl.ir.expr import Expect, Expr, walk
+from vdsl.exact.gaussian import gaussian_cost, solve_gaussian
+from vdsl.ir.expand import expand_energy
+from vdsl.ir.expansion import quadratic_form
+from vdsl.ir.expr import Expr
 from vdsl.ir.factors import FactorGraph, LocalSum, Polynomial, factorise, polynomial_of
 from vdsl.ir.graph import Symbolic
 from vdsl.ir.interpret import temperature
@@ -35,6 +38,9 @@ MAX_ENUMERATED = 2**20
 def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = None) -> Cost:
     """What `solve` would take; nothing large is allocated, and nothing is raised for what is not feasible."""
     if not all(is_discrete(f.support) for f in program.fields):
+        form = quadratic_form(expand_energy(program, theta))
+        if form is not None:
+            return gaussian_cost(program, form)
         return Cost(math.inf, math.inf, math.inf, False, "no exact method for continuous fields")
     graph = graph or factorise(program, theta)
     torus = _torus(graph, temperature(program, theta))
@@ -64,18 +70,9 @@ def solve(program: Program, theta: dict[str, float], *, seed: int = 0, samples: 
 
     Raises VfeError `not-discrete`, `not-local`, `too-expensive` (all exit code 4) and `not-a-number` (3).
     """
-    if not all(is_discrete(f.support) for f in program.fields):
-        names = ", ".join(f"`{f.name}`" for f in program.fields if not is_discrete(f.support))
-        raise VfeError(
-            Diagnostic(
-                "not-discrete",
-                f"no exact method for the continuous field {names}",
-                notes=("exact answers need discrete fields: spin, potts(q), clock(q), occupation",),
-                hints=("use `vdsl solve`, or `vdsl sample` for an independent Markov chain",),
-            ),
-            exit_code=4,
-        )
     t = temperature(program, theta)
+    if not all(is_discrete(f.support) for f in program.fields):
+        return result_of(program, theta, t, _continuous(program, theta, t, seed, samples))
     graph = factorise(program, theta)
     targets = _Targets(program, theta)
     torus = _torus(graph, t)
@@ -103,10 +100,7 @@ class _Targets:
         self.context = Context(program, theta)
         self.evaluator = BatchEvaluator(self.context)
         self.names = [o.name for o in program.observables] + [d.name for d in program.derived]
-        exprs = [o.value for o in program.observables]
-        for d in program.derived:
-            exprs += [node.value for node in walk(d.value) if isinstance(node, Expect)]
-        self.exprs: list[Expr] = list(dict.fromkeys(exprs))
+        self.exprs = averages_wanted(program)
         self.polynomials: dict[Expr, Polynomial] = {}
         for expr in self.exprs:
             polynomial = polynomial_of(self.context, self.context.inline(expr))
@@ -148,6 +142,21 @@ class _Targets:
             if a.groups and b.groups:
                 total += c * covariance(*sorted((self.index(a), self.index(b))))
         return total
+
+
+def _continuous(program: Program, theta: dict[str, float], t: float, seed: int, samples: int) -> Answer:
+    form = quadratic_form(expand_energy(program, theta))
+    if form is not None:
+        return solve_gaussian(program, theta, form, t, averages_wanted(program), seed, samples)
+    names = ", ".join(f"`{f.name}`" for f in program.fields if not is_discrete(f.support))
+    raise VfeError(
+        Diagnostic(
+            "not-discrete",
+            f"no exact method for the continuous field {names}",
+            hints=("use `vdsl solve`, or `vdsl sample` for an independent Markov chain",),
+        ),
+        exit_code=4,
+    )
 
 
 def _torus(graph: FactorGraph, t: float) -> IsingTorus | None:

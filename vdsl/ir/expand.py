@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,13 +50,37 @@ def expand_energy(program: Program, theta: Mapping[str, float]) -> Expansion:
 def expand_expression(program: Program, expr: Expr, theta: Mapping[str, float]) -> Expansion | None:
     """The same for a real scalar expression, e.g. an observable; None if it is no such sum."""
     context = Context(program, dict(theta))
-    blocks = blocks_of(program)
-    collector = _Collector(blocks)
     try:
-        split_sums(context, context.inline(expr), Elements(1), np.ones(1), collector, "")
+        return ExpansionSums(program).of(context, context.inline(expr))
     except NotLocal:
         return None
-    return _finished(program, blocks, collector, ())
+
+
+class ExpansionSums:
+    """Expansions as the local sums of `factors.polynomial_of`."""
+
+    def __init__(self, program: Program):
+        self.program, self.blocks = program, blocks_of(program)
+
+    def constant(self, value: float) -> Expansion:
+        return Expansion(self.blocks, (), value)
+
+    def of(self, context: Context, node: Expr) -> Expansion:
+        collector = _Collector(self.blocks)
+        split_sums(context, node, Elements(1), np.ones(1), collector, "")
+        return _finished(self.program, self.blocks, collector, ())
+
+    def scaled(self, a: Expansion, c: float) -> Expansion:
+        groups = tuple(replace(g, coefficients=c * g.coefficients) for g in a.groups)
+        return replace(a, groups=groups, constant=c * a.constant)
+
+    def added(self, a: Expansion, b: Expansion) -> Expansion:
+        kinds = a.kinds()
+        collector = _Collector(self.blocks, constant=a.constant + b.constant)
+        for g in a.groups + b.groups:
+            generators = tuple((str(kinds[v]), p) for v, p in zip(g.scopes[0], g.exponents, strict=True))
+            collector.found["", generators].append((g.scopes, g.coefficients))
+        return _finished(self.program, self.blocks, collector, ())
 
 
 def blocks_of(program: Program) -> tuple[Block, ...]:

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -322,7 +322,7 @@ class Scope:
     """Where the value of each read comes from: (node id, rows of the unrolled binders) -> array (elements, …, q, …)."""
 
     rank: int
-    values: dict[tuple, np.ndarray]
+    values: dict[tuple, Any]  # vectors: a tuple of arrays
 
 
 def evaluate(context: Context, node: Expr, elements: Elements, scope: Scope | None = None, path: tuple = ()) -> object:
@@ -367,6 +367,16 @@ def collect_reads(context: Context, node: Expr, elements: Elements) -> list[Foun
 
     visit(node, elements, ())
     return list(found.values())
+
+
+def chosen(context: Context, found: FoundRead, vector: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The component of a vector that a read names, which may differ from element to element (the first axis)."""
+    if len(found.read.component) != 1:
+        raise NotLocal
+    index = np.asarray(evaluate(context, found.read.component[0], found.elements)).astype(int).reshape(-1)
+    if len(index) == 1:
+        return vector[int(index[0])]
+    return np.choose(index.reshape(-1, *(1,) * (vector[0].ndim - 1)) % len(vector), vector)
 
 
 def unrolled(context: Context, reduce: Reduce, elements: Elements) -> Iterator[tuple[int, Elements]]:
