@@ -9,11 +9,17 @@ import pytest
 
 import vdsl
 from references.headers import EXAMPLES, reference
-from vdsl.errors import VfeError
+from references.models import REFERENCES
+from vdsl.ir import interpret
+from vdsl.ir.configurations import random_configuration
+from vdsl.ir.interpret import resolve_parameters
 from vdsl.ir.support import is_discrete
 
 MODELS = {path.stem: path for path in sorted(EXAMPLES.glob("*.vfe"))}
-CONTINUOUS = ("kitaev_heisenberg", "phi4", "su3", "u1", "xy")
+CONTINUOUS = (
+    "complex_scalar", "compressible_ising", "double_well_chain", "free_field", "heisenberg", "heisenberg_chain",
+    "kitaev_heisenberg", "o2", "phi4", "random_springs", "ring_polymer", "su3", "u1", "xy",
+)  # fmt: skip
 DISCRETE = tuple(name for name in MODELS if name not in CONTINUOUS)
 
 # The guide that is chosen by itself for what is narrow, and the one that learns, for each thing it is derived from:
@@ -28,6 +34,21 @@ SOLVED = {
     "ashkin_teller": ({"L": 3}, "autoregressive"),
     "potts_square": ({"L": 3}, "autoregressive"),
     "hopfield": ({"T": 1.0}, "autoregressive"),
+}
+
+# ln Z by an independent calculation at these parameters, and the ESS to reach.
+SOLVED_CONTINUOUS = {
+    "phi4": ({"L": 3, "m2": -4.0, "lam": 6.975}, 0.8),
+    "xy": ({"L": 3, "T": 1.0}, 0.8),
+    "heisenberg_chain": ({"N": 8}, 0.95),
+    "heisenberg": ({"L": 2}, 0.8),
+    "free_field": ({"L": 8}, 0.9999),
+    "random_springs": ({"L": 6}, 0.9999),
+    "ring_polymer": ({"P": 8}, 0.9999),
+    "o2": ({"L": 2}, 0.8),
+    "complex_scalar": ({"L": 2}, 0.8),
+    "double_well_chain": ({"N": 8}, 0.8),
+    "compressible_ising": ({"L": 3}, 0.8),
 }
 
 
@@ -46,13 +67,13 @@ def test_exact_answer_is_the_reference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
-def test_continuous_examples_are_typed_and_compile(name: str) -> None:
-    """What cannot be solved yet is said so, and the energy is there to be used."""
-    model = load(name, L=2)
-    assert not any(is_discrete(field.support) for field in model.fields)
-    assert np.shape(model.energy(_origin(name, model))) == ()
-    with pytest.raises(VfeError):
-        vdsl.solve(model, steps=1, quiet=True)
+def test_continuous_examples_compile_to_the_energy_of_the_interpreter(name: str) -> None:
+    model = load(name, **({size: 4} if (size := _size(name)) else {}))
+    assert not all(is_discrete(field.support) for field in model.fields)
+    x = random_configuration(model.program, np.random.default_rng(1))
+    theta = resolve_parameters(model.program)
+    expected = interpret.energy(model.program, x, theta)
+    assert float(model.energy(x)) == pytest.approx(expected, rel=2e-5, abs=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +84,21 @@ def test_continuous_examples_are_typed_and_compile(name: str) -> None:
 def test_continuous_energies_by_hand(name: str, energy: float) -> None:
     model = load(name, L=3)
     assert float(model.energy(_origin(name, model))) == pytest.approx(energy, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SOLVED_CONTINUOUS)
+def test_solving_reaches_the_reference(name: str) -> None:
+    """ln Z of a continuous model within 3σ (and rounding) of an independent calculation, F_q above F."""
+    parameters, ess = SOLVED_CONTINUOUS[name]
+    model = load(name, **parameters)
+    ln_z = REFERENCES[name](**{**reference(MODELS[name]).parameters, **parameters})
+    run = vdsl.solve(model, seed=1, steps=300, samples=4096, quiet=True)
+    rounding = 1e-6 * max(1.0, abs(ln_z))
+    assert abs(run.ln_z.value - ln_z) < 3 * run.ln_z.error + rounding
+    assert run.ln_z.error < 0.03
+    temperature = float(interpret.temperature(model.program, resolve_parameters(model.program)))
+    assert run.free_energy.value > -temperature * ln_z - 3 * run.free_energy.error - rounding * temperature
+    assert run.quality["ess"] > ess
 
 
 @pytest.mark.parametrize("name", SOLVED)
@@ -91,6 +127,11 @@ def test_examples_check_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr + done.stdout
+
+
+def _size(name: str) -> str:
+    """The parameter that sizes an example."""
+    return next((n for n in ("L", "N", "P") if n in {s.name for s in load(name).program.structure}), "")
 
 
 def _origin(name: str, model: "vdsl.Model") -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Reference values for the examples, computed without vdsl: enumeration, transfer matrices, formulas. NumPy only."""
+"""Reference values for the examples, computed without vdsl: enumeration, transfer matrices, formulas."""

@@ -14,9 +14,15 @@ from references.methods import (
     Array,
     configurations,
     enumerate_spins,
+    gaussian,
+    heisenberg_ring,
     kaufman,
+    laplacian,
     logsumexp,
     pair_energy,
+    phi4_torus,
+    radial_ring,
+    transfer_operator_ring,
     transfer_ring,
     transfer_strip,
 )
@@ -176,11 +182,86 @@ def blume_capel(L: int = 6, J: float = 1.0, D: float = 1.966, T: float = 0.608) 
 
 
 def phi4(L: int = 4, m2: float = 1.0, lam: float = 0.0) -> float:
-    """The free field only: ln Z = (V/2) ln π − ½ Σ_k ln(k̂² + m²), k̂² = Σ_μ 4 sin²(k_μ/2)."""
+    """The free field has a closed form, ln Z = (V/2) ln π − ½ Σ_k ln(k̂² + m²), k̂² = Σ_μ 4 sin²(k_μ/2)."""
     if lam != 0.0:
-        raise ValueError("only the free field has a closed form")
+        return phi4_torus(L, m2, lam)
+    return float(L * L / 2 * np.log(np.pi) - 0.5 * np.log(momenta(L) + m2).sum())
+
+
+def momenta(L: int) -> Array:
+    """k̂² = Σ_μ 4 sin²(k_μ/2) on a square torus."""
     k2 = 4 * np.sin(np.pi * np.arange(L) / L) ** 2
-    return float(L * L / 2 * np.log(np.pi) - 0.5 * np.log(k2[:, None] + k2[None, :] + m2).sum())
+    return k2[:, None] + k2[None, :]
+
+
+def free_field(L: int = 32, m2: float = 0.25, T: float = 1.0) -> float:
+    return float(0.5 * np.log(2 * np.pi * T / (momenta(L) + m2)).sum())
+
+
+def random_springs(L: int = 12, disorder: int = 11, hold: float = 0.1, force: float = 0.5, T: float = 1.0) -> float:
+    """Bonds cell by cell, along axis 0 and then along axis 1, where they exist."""
+    bonds = []
+    for x in range(L):
+        for y in range(L):
+            bonds += [(x * L + y, (x + 1) * L + y)] if x + 1 < L else []
+            bonds += [(x * L + y, x * L + y + 1)] if y + 1 < L else []
+    springs = np.random.default_rng(disorder).uniform(0.2, 1.8, len(bonds))
+    forces = force * np.random.default_rng(disorder + 1).normal(0, 1, L * L)
+    return gaussian(laplacian(L * L, bonds, springs) + hold * np.eye(L * L), forces, T)
+
+
+def heisenberg_chain(N: int = 32, J: float = 1.0, T: float = 1.0) -> float:
+    return float(N * np.log(4 * np.pi) + (N - 1) * np.log(np.sinh(J / T) * T / J))
+
+
+def heisenberg(L: int = 2, J: float = 1.0, T: float = 1.0) -> float:
+    """Four sites only: on the torus of length 2 every bond counts twice, and they make a ring."""
+    if L != 2:
+        raise ValueError("only the ring of four has a closed form")
+    return heisenberg_ring(4, 2 * J / T)
+
+
+def o2(L: int = 2, kappa: float = 0.5, lam: float = 1.0) -> float:
+    """Four sites only, as above: two bonds of 2κ between neighbours."""
+    if L != 2:
+        raise ValueError("only the ring of four has a closed form")
+    return radial_ring(4, lambda r: r**2 + lam * (r**2 - 1) ** 2, 4 * kappa, reach=4.0)
+
+
+def complex_scalar(L: int = 2, r: float = -2.0, u: float = 1.0) -> float:
+    """Four sites only: |ψ − ψ'|² = |ψ|² + |ψ'|² − 2 Re ψ̄ψ', and each site has four bonds."""
+    if L != 2:
+        raise ValueError("only the ring of four has a closed form")
+    return radial_ring(4, lambda x: (4 + r) * x**2 + u * x**4, 4.0, reach=4.5)
+
+
+def double_well_chain(N: int = 32, k: float = 2.0, a: float = 2.0, b: float = 1.0, T: float = 1.0) -> float:
+    return transfer_operator_ring(
+        N, lambda x: (-a * x**2 + b * x**4) / T, lambda x, y: k / 2 * (x - y) ** 2 / T, reach=5.0
+    )
+
+
+def compressible_ising(L: int = 3, J: float = 0.4, g: float = 0.5, k: float = 2.0, hold: float = 0.5) -> float:
+    """Z = Σ_s e^{JΣss'} ∫du e^{−½uᵀAu − c(s)ᵀu}, with c = g Σ ss' (e_{x+μ} − e_x) in the component along the bond."""
+    n = L * L
+    site = lambda x, y: (x % L) * L + y % L  # noqa: E731
+    bonds = [(site(x, y), site(x + (mu == 0), y + (mu == 1)), mu) for x in range(L) for y in range(L) for mu in (0, 1)]
+    inverse = np.linalg.inv(one := laplacian(n, [b[:2] for b in bonds], [k] * len(bonds)) + hold * np.eye(n))
+    s = configurations(SPINS, n)
+    exponent = np.zeros(len(s))
+    pull = np.zeros((2, len(s), n))
+    for i, j, mu in bonds:
+        exponent += J * s[:, i] * s[:, j]
+        pull[mu, :, j] += g * s[:, i] * s[:, j]
+        pull[mu, :, i] -= g * s[:, i] * s[:, j]
+    for c in pull:
+        exponent += np.einsum("ri,ij,rj->r", c, inverse, c) / 2
+    return float(logsumexp(exponent)) + 2 * gaussian(one)
+
+
+def ring_polymer(P: int = 16, beta: float = 2.0) -> float:
+    e = beta / P
+    return float(P / 2 * np.log(2 * np.pi * e) - np.log(2 * np.sinh(P * np.arcsinh(e / 2))))
 
 
 def xy(L: int = 3, J: float = 1.0, T: float = 1.0, points: int = 16) -> float:
@@ -233,6 +314,7 @@ REFERENCES: dict[str, Callable[..., float]] = {
     for f in (
         ising, ising_chain, ising_tree, ising_3d, edwards_anderson, edwards_anderson_2d, sk, potts, potts_square,
         triangular_antiferromagnet, kagome_antiferromagnet, ashkin_teller, clock, lattice_gas, hopfield, random_graph,
-        fully_frustrated, blume_capel, phi4, xy, u1, su3, kitaev_heisenberg,
+        fully_frustrated, blume_capel, phi4, xy, u1, su3, kitaev_heisenberg, free_field, random_springs,
+        heisenberg_chain, heisenberg, o2, complex_scalar, double_well_chain, compressible_ising, ring_polymer,
     )
 }  # fmt: skip
