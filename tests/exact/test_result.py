@@ -12,9 +12,9 @@ import pytest
 from vdsl import exact
 from vdsl.compile import compile_source
 from vdsl.errors import Source, VfeError
-from vdsl.exact import result as exact_result
-from vdsl.exact.batch import BatchEvaluator, every_configuration
+from vdsl.exact import averages as exact_averages
 from vdsl.exact.answer import ExactResult
+from vdsl.exact.batch import BatchEvaluator, every_configuration
 from vdsl.ir.factors import factorise, states_of
 from vdsl.ir.interpret import energy, observables, random_configuration, resolve_parameters
 from vdsl.ir.program import Program
@@ -159,7 +159,7 @@ def test_what_is_no_polynomial_is_sampled_with_an_honest_error(monkeypatch: pyte
     theta = resolve_parameters(program)
     enumerated = exact.solve(program, theta)
     assert enumerated.observables["absm"].method == "exact"
-    monkeypatch.setattr(exact_result, "MAX_ENUMERATED", 2)
+    monkeypatch.setattr(exact_averages, "MAX_ENUMERATED", 2)
     pulls = []
     for seed in range(12):
         sampled = exact.solve(program, theta, seed=seed, samples=4096)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from vdsl.errors import Diagnostic, VfeError
 from vdsl.exact.closed_form import Thermodynamics
 from vdsl.exact.cost import Cost
 from vdsl.ir.expr import Expect, Expr, walk
 from vdsl.ir.interpret import evaluate_derived
 from vdsl.ir.program import Program
+from vdsl.ir.tables import NotLocal
 
 BLOCKS = 64
 EXACT, SAMPLED, QUADRATURE = "exact", "exact samples", "quadrature"
@@ -113,6 +115,28 @@ def averages_wanted(program: Program) -> list[Expr]:
     for d in program.derived:
         exprs += [node.value for node in walk(d.value) if isinstance(node, Expect)]
     return list(dict.fromkeys(exprs))
+
+
+def summarise(
+    values: dict[Expr, np.ndarray],
+) -> tuple[dict[Expr, ExactValue], dict[Expr, np.ndarray]]:
+    """Averages with their errors, and block means, of independent samples."""
+    averages, blocks = {}, {}
+    for e, every in values.items():
+        averages[e] = ExactValue(float(every.mean()), float(every.std(ddof=1) / math.sqrt(len(every))), SAMPLED)
+        blocks[e] = np.array([b.mean() for b in np.array_split(every, BLOCKS)])
+    return averages, blocks
+
+
+def evaluated(evaluator: Callable[[Expr, np.ndarray], np.ndarray], expr: Expr, x: np.ndarray) -> np.ndarray:
+    """An observable in many configurations. Raises VfeError `not-local` where it has no batched evaluation."""
+    try:
+        return evaluator(expr, x)
+    except NotLocal:
+        raise VfeError(
+            Diagnostic("not-local", "an observable is too intricate to be evaluated on many configurations at once"),
+            exit_code=4,
+        ) from None
 
 
 def result_of(program: Program, theta: dict[str, float], t: float, answer: Answer) -> ExactResult:

@@ -13,12 +13,11 @@ with Lebesgue measure in every variable. Averages of polynomials follow from Wic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
-from vdsl.exact.answer import BLOCKS, SAMPLED, Answer, ExactValue
+from vdsl.exact.answer import Answer, ExactValue, evaluated, summarise
 from vdsl.exact.batch import CHUNK, FlatEvaluator
 from vdsl.exact.closed_form import Thermodynamics
 from vdsl.exact.cost import MAX_BYTES, MAX_SECONDS, Cost, afford
@@ -29,7 +28,7 @@ from vdsl.ir.expr import Expr
 from vdsl.ir.factors import Polynomial, polynomial_of
 from vdsl.ir.lattice import PERIODIC
 from vdsl.ir.program import Program
-from vdsl.ir.tables import Context, NotLocal
+from vdsl.ir.tables import Context
 
 MOST_FACTORS = 8  # of a monomial: Wick's theorem has 105 pairings then
 _MOST_PAIRS = 2**24  # of entries of two quadratic sums whose covariance is wanted
@@ -187,28 +186,6 @@ def _sampled(
         for e in rest:
             values[e].append(evaluated(evaluator, e, x))
     return summarise({e: np.concatenate(v) for e, v in values.items()})
-
-
-def summarise(
-    values: dict[Expr, np.ndarray],
-) -> tuple[dict[Expr, ExactValue], dict[Expr, np.ndarray]]:
-    """Averages with their errors, and block means, of independent samples."""
-    averages, blocks = {}, {}
-    for e, every in values.items():
-        averages[e] = ExactValue(float(every.mean()), float(every.std(ddof=1) / math.sqrt(len(every))), SAMPLED)
-        blocks[e] = np.array([b.mean() for b in np.array_split(every, BLOCKS)])
-    return averages, blocks
-
-
-def evaluated(evaluator: Callable[[Expr, np.ndarray], np.ndarray], expr: Expr, x: np.ndarray) -> np.ndarray:
-    """An observable in many configurations. Raises VfeError `not-local` where it has no batched evaluation."""
-    try:
-        return evaluator(expr, x)
-    except NotLocal:
-        raise VfeError(
-            Diagnostic("not-local", "an observable is too intricate to be evaluated on many configurations at once"),
-            exit_code=4,
-        ) from None
 
 
 def _unbounded(program: Program, found: NotPositive) -> Diagnostic:

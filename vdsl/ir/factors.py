@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -20,9 +20,18 @@ import numpy as np
 
 from vdsl.ir.expr import Binary, Const, Expr, Ref, Unary
 from vdsl.ir.program import Program
-from vdsl.ir.sums import SMALL_TABLE, collect_terms, column, number, split_sums
-from vdsl.ir.support import cardinality
-from vdsl.ir.tables import Context, Elements, NotLocal, Scope, collect_reads, evaluate
+from vdsl.ir.sums import collect_terms, column, number, split_sums
+from vdsl.ir.tables import (
+    SMALL_TABLE,
+    Context,
+    Elements,
+    NodeValues,
+    NotLocal,
+    Scope,
+    collect_reads,
+    evaluate,
+    over_states,
+)
 
 MAX_ENTRIES = 2**25
 _ROUNDING = 1e-13
@@ -111,12 +120,19 @@ class Sums(Protocol):
         """a + b."""
 
 
-def factorise(program: Program, theta: dict[str, float]) -> FactorGraph:
-    """The factors of a program's energy at parameters theta; every field must be discrete (else TypeError)."""
+def factorise(program: Program, theta: dict[str, float], nodes: Mapping[str, NodeValues] | None = None) -> FactorGraph:
+    """The factors of a program's energy at parameters theta.
+
+    Every field must be discrete (else TypeError), or be given by `nodes`: then its states are these, one variable for
+    every element of the field, and the tables hold the energies at the nodes.
+    """
+    context = Context(program, theta, nodes)
+    missing = [f.name for f in program.fields if f.name not in context.cardinality]
+    if missing:
+        raise TypeError(f"{missing} are not discrete")
     cardinalities = np.concatenate(
-        [np.full(program.elements(f), cardinality(f.support)) for f in program.fields] or [np.zeros(0, int)]
+        [np.full(program.elements(f), context.cardinality[f.name]) for f in program.fields] or [np.zeros(0, int)]
     )
-    context = Context(program, theta)
     collector = _Collector()
     opaque = collect_terms(program, context, collector)
     fields = tuple((f.name, context.first[f.name], program.elements(f)) for f in program.fields)
@@ -276,7 +292,6 @@ def _add_tables(
         out.constant += float(coefficient @ column(context, node, elements))
         return
     variables = np.stack([np.broadcast_to(v, (elements.count,)) for _, _, v, _, _ in reads], 1)
-    signs = np.stack([np.broadcast_to(s, (elements.count,)) for _, _, _, s, _ in reads], 1)
     ranks, pattern = coincidences(variables)
     made = []  # added at the end only, so that a body given up half-way leaves nothing behind
     for code in np.unique(pattern):
@@ -287,11 +302,10 @@ def _add_tables(
         shape = [context.cardinality[reads[r][1].field] for r in first_read]
         if math.prod(shape) > largest or out.entries + len(rows) * math.prod(shape) > MAX_ENTRIES:
             raise NotLocal
-        values = {}
-        for (key, read, *_), axis, sign in zip(reads, rank, signs[rows].T, strict=True):
-            plain, crossed = context.states[read.field]
-            by_state = plain[None] if (sign == 1).all() else np.where(sign[:, None] == 1, plain, crossed)
-            values[key] = by_state.reshape(len(by_state), *(shape[a] if a == axis else 1 for a in range(k)))
+        values = {
+            r.key: over_states(context, r, rows, tuple(shape[a] if a == axis else 1 for a in range(k)))
+            for r, axis in zip(reads, rank, strict=True)
+        }
         table = evaluate(context, node, elements.take(rows), Scope(k, values))
         if isinstance(table, tuple) or np.iscomplexobj(np.asarray(table)):
             raise NotLocal

@@ -16,9 +16,6 @@ from vdsl.ir.expr import Binary, Const, Expr, Reduce, Select, Unary
 from vdsl.ir.program import Program
 from vdsl.ir.tables import Context, Elements, NotLocal, evaluate, expand, presence
 
-SMALL_TABLE = 2**10  # a body of this many states is tabulated as it stands; a wider one is expanded first
-MAX_TABLE = 2**16
-
 
 class Collector(Protocol):
     """What adds up a sum: `constant`, and parts that depend on the fields, found by `tabulate`."""
@@ -136,13 +133,13 @@ def split_sums(
             split_sums(context, body, every.take(present), coefficient[outer[present]], out, term)
         case _:
             try:
-                out.tabulate(context, node, elements, coefficient, term, SMALL_TABLE)
+                out.tabulate(context, node, elements, coefficient, term, context.small_table)
             except NotLocal:
                 trial = out.fresh()
                 try:
                     split_sums(context, _distributed(context, node), elements, coefficient, trial, term)
                 except NotLocal:
-                    out.tabulate(context, node, elements, coefficient, term, MAX_TABLE)
+                    out.tabulate(context, node, elements, coefficient, term, context.max_table)
                 else:
                     out.absorb(trial)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -42,6 +42,9 @@ from vdsl.ir.support import Clock, cardinality, is_discrete, stored_states
 
 MAX_ELEMENTS = 8_000_000
 MAX_READS = 64
+SMALL_TABLE = 2**10
+MAX_TABLE = 2**16
+MAX_NODE_TABLE = 2**24
 
 
 class NotLocal(Exception):
@@ -78,20 +81,34 @@ class Elements:
         )
 
 
-class Context:
-    """A program at fixed parameters: resolves places, reads and data. Holds nothing that depends on a configuration."""
+NodeValues = tuple[Any, Any]  # of a field's states and of what stands for them across an antiperiodic boundary
 
-    def __init__(self, program: Program, theta: dict[str, float]):
+
+class Context:
+    """A program at fixed parameters: resolves places, reads and data. Holds nothing that depends on a configuration.
+
+    nodes: values that stand for the continuous fields, as if they had finitely many states: an array (q,), or for a
+    vector a tuple of such arrays.
+    small_table, max_table: a body of up to so many states is tabulated as it stands; or at all.
+    """
+
+    def __init__(self, program: Program, theta: dict[str, float], nodes: Mapping[str, NodeValues] | None = None):
         self.program = program
         self.theta = theta
         discrete = [f for f in program.fields if is_discrete(f.support)]
         self.cardinality = {f.name: cardinality(f.support) for f in discrete}
+        self.small_table, self.max_table = SMALL_TABLE, MAX_TABLE
         self.first: dict[str, int] = {}
         start = 0
         for f in program.fields:
             self.first[f.name] = start
             start += program.elements(f)
-        self.states = {f.name: _state_values(f.support) for f in discrete}
+        self.states: dict[str, NodeValues] = {f.name: _state_values(f.support) for f in discrete}
+        for name, values in (nodes or {}).items():
+            first = values[0][0] if isinstance(values[0], tuple) else values[0]
+            self.states[name], self.cardinality[name] = values, len(first)
+            self.small_table = max(self.small_table, len(first) ** 2)
+            self.max_table = MAX_NODE_TABLE
         self.data = {d.name: d for d in program.data}
         self._definitions = {d.name: d.value for d in program.definitions}
         self._observables = {o.name: o.value for o in program.observables}
@@ -369,13 +386,31 @@ def collect_reads(context: Context, node: Expr, elements: Elements) -> list[Foun
     return list(found.values())
 
 
-def chosen(context: Context, found: FoundRead, vector: tuple[np.ndarray, ...]) -> np.ndarray:
+def over_states(context: Context, found: FoundRead, rows: np.ndarray, shape: tuple[int, ...]) -> Any:
+    """The value of a read in some elements and every state, `shape` being (q at its own axis, 1 at the others)."""
+    sign = np.broadcast_to(found.sign, (found.elements.count,))[rows]
+    plain, crossed = context.states[found.read.field]
+
+    def by_state(plain: np.ndarray, crossed: np.ndarray) -> np.ndarray:
+        values = plain[None] if (sign == 1).all() else np.where(sign[:, None] == 1, plain, crossed)
+        return values.reshape(len(values), *shape)
+
+    if not isinstance(plain, tuple):
+        return by_state(plain, crossed)
+    vector = tuple(by_state(p, c) for p, c in zip(plain, crossed, strict=True))
+    return chosen(context, found, vector, rows) if found.read.component else vector
+
+
+def chosen(
+    context: Context, found: FoundRead, vector: tuple[np.ndarray, ...], rows: np.ndarray | None = None
+) -> np.ndarray:
     """The component of a vector that a read names, which may differ from element to element (the first axis)."""
     if len(found.read.component) != 1:
         raise NotLocal
     index = np.asarray(evaluate(context, found.read.component[0], found.elements)).astype(int).reshape(-1)
-    if len(index) == 1:
+    if len(index) == 1 or (index == index[0]).all():
         return vector[int(index[0])]
+    index = index if rows is None else index[rows]
     return np.choose(index.reshape(-1, *(1,) * (vector[0].ndim - 1)) % len(vector), vector)
 
 
