@@ -469,9 +469,11 @@ CODES: dict[str, Explanation] = {
         "delta(phi[i], 0)",
     ),
     "unbounded-energy": Explanation(
-        "a warning: the energy falls without end in a real field",
-        "In the uniform configuration the energy is a polynomial whose highest power has a negative coefficient or an "
-        "odd degree, so that ln Z is infinite. Only certain cases are reported.",
+        "a warning: the energy falls without end in a real field, or does not depend on a shift of it",
+        "Along some ray of configurations the energy is a polynomial whose highest power has a negative coefficient or "
+        "an odd degree, or it is the same everywhere; so ln Z is infinite. The rays that are tried are uniform, "
+        "staggered, of a single site and random, with all parameters at their defaults. Only what is certain is "
+        "reported.",
         "interaction v = -sum(x in sites: phi[x]^4)",
     ),
     # Claims, sweeps and settings

@@ -173,7 +173,7 @@ def phi4_torus(length: int, m2: float, lam: float, points: int = 12) -> float:
     """ln Z of φ⁴ on a length × length torus, Σ (φ − φ')² + m² φ² + λ φ⁴: Tr R^length over rows of length sites.
 
     All squares belong to the weight e^{−(4 + m²)φ² − λφ⁴} of a Gauss rule at each site; what is left, e^{2φφ'} on
-    bonds, is entire, so that the rule converges faster than any exponential. Rows even and odd under φ → −φ are kept apart.
+    bonds, is entire, so that the rule converges faster than any exponential. Even and odd rows are kept apart.
     """
     nodes, weights = gauss_rule(lambda x: np.exp(-(4 + m2) * x**2 - lam * x**4), points, reach=6.0)
     rows = configurations(nodes, length)

@@ -2,17 +2,20 @@
 
 The energy of the uniform configuration with every real value equal to t is often a polynomial in t. Its leading
 coefficient decides: a negative one, or an odd degree, lets the energy fall without end. Anything that is not such a
-polynomial is left alone, so a warning is always right and silence proves nothing.
+polynomial is left alone, so a warning is always right and silence proves nothing. On lattices that are not large more
+directions than the uniform one are looked at (vdsl.frontend.growth).
 """
 
 from __future__ import annotations
 
 from vdsl.frontend.findings import Findings
+from vdsl.frontend.growth import warn_unbound_directions
 from vdsl.frontend.scope import Scope
 from vdsl.frontend.sets import SetTable
 from vdsl.ir.expr import Binary, Const, Expr, Param, Read, Reduce, Ref, Unary
+from vdsl.ir.lattice import Lattice
 from vdsl.ir.program import Program
-from vdsl.ir.support import Real
+from vdsl.ir.support import Complex, Real
 
 Polynomial = dict[int, float]
 HIGHEST_DEGREE = 64
@@ -21,9 +24,22 @@ HIGHEST_DEGREE = 64
 def warn_unbounded(program: Program, values: dict[str, Expr | None], scope: Scope, findings: Findings) -> None:
     """Warns once per real field, at its declaration."""
     lattice = program.lattice
-    if lattice is None or any(b != "periodic" for b in lattice.boundary):
+    if lattice is None or not any(isinstance(f.support, Real | Complex) for f in program.fields):
         return
     numbers = {name: float(v.value.real) for name, v in values.items() if isinstance(v, Const)}
+    if all(b == "periodic" for b in lattice.boundary):
+        before = len(findings.warnings)
+        _warn_uniform(program, numbers, lattice, scope, findings)
+        if len(findings.warnings) > before:
+            return
+    if len(numbers) == len(values):
+        warn_unbound_directions(program, numbers, scope, findings)
+
+
+def _warn_uniform(
+    program: Program, numbers: dict[str, float], lattice: Lattice, scope: Scope, findings: Findings
+) -> None:
+    """Looks at uniform configurations, of lattices of any size."""
     for field in program.fields:
         if field.support != Real():
             continue
