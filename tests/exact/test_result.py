@@ -213,7 +213,7 @@ def test_costs_are_known_before():
 
 
 def test_what_cannot_be_solved_says_so():
-    continuous = "lattice square(4, 4)\nfield x : real\ninteraction e = sum(i in sites: x[i]^2)\ntemperature 1\n"
+    continuous = "lattice chain(4)\nfield U : SU(2)\ninteraction e = sum(i in sites: re(tr(U[i])))\ntemperature 1\n"
     wide = "lattice square(6, 6)\nfield s : spin\ninteraction e = abs(sum(i in sites: s[i]))\ntemperature 1\n"
     for text, code in ((continuous, "not-discrete"), (wide, "not-local")):
         with pytest.raises(VfeError) as caught:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from vdsl.exact.answer import Answer, ExactValue, averages_wanted, evaluated, summarise
+from vdsl.exact.answer import EXACT, Answer, ExactValue, averages_wanted, evaluated, summarise
 from vdsl.exact.batch import CHUNK, BatchEvaluator, every_configuration
 from vdsl.exact.closed_form import Thermodynamics
 from vdsl.exact.cost import Cost, afford, elimination_cost
 from vdsl.exact.elimination import Moments, conditional_tables, draw, moments, plan
 from vdsl.ir.expr import Expr
-from vdsl.ir.factors import FactorGraph, LocalSum, Polynomial, polynomial_of
+from vdsl.ir.factors import FactorGraph, FactorGroup, LocalSum, Polynomial, polynomial_of
 from vdsl.ir.graph import Symbolic
 from vdsl.ir.program import Program
 from vdsl.ir.tables import Context, NodeValues
@@ -73,9 +74,22 @@ class Targets:
         return total
 
 
-def eliminate(targets: Targets, graph: FactorGraph, t: float, symbolic: Symbolic, seed: int, samples: int) -> Answer:
+def eliminate(
+    targets: Targets,
+    energy: FactorGraph,
+    t: float,
+    symbolic: Symbolic,
+    seed: int,
+    samples: int,
+    measure: tuple[FactorGroup, ...] = (),
+    kind: str = EXACT,
+) -> Answer:
     """Moments from one elimination, or one for each polynomial where all together take too much memory; what is no
-    polynomial, or would widen the elimination too much, from samples."""
+    polynomial, or would widen the elimination too much, from samples.
+
+    measure: −T ln of the weight of every state, as factors that are no part of the energy.
+    """
+    graph = replace(energy, groups=energy.groups + measure)
     base = elimination_cost(graph, symbolic, sources=2)
     afford(base)
     found, averages = base, dict[Expr, ExactValue]()
@@ -86,7 +100,7 @@ def eliminate(targets: Targets, graph: FactorGraph, t: float, symbolic: Symbolic
             continue
         sums, pairs, joined = _sources(targets, group, graph)
         found = elimination_cost(graph, joined, sources=len(sums) + len(pairs))
-        m = moments(graph, t, [LocalSum(graph.constant, graph.groups), *(s for _, s in sums)], pairs, joined)
+        m = moments(graph, t, [LocalSum(energy.constant, energy.groups), *(s for _, s in sums)], pairs, joined)
         first = first or m
         place = {number: k + 1 for k, (number, _) in enumerate(sums)}
 
@@ -96,19 +110,19 @@ def eliminate(targets: Targets, graph: FactorGraph, t: float, symbolic: Symbolic
         def covariance(i: int, j: int, m: Moments = m, place: dict[int, int] = place) -> float:
             return m.covariances[place[i], place[j]]
 
-        averages |= {e: ExactValue(targets.average(p, mean, covariance)) for e, p in group}
-    m = first or moments(graph, t, [LocalSum(graph.constant, graph.groups)], [(0, 0)], symbolic)
+        averages |= {e: ExactValue(targets.average(p, mean, covariance), method=kind) for e, p in group}
+    m = first or moments(graph, t, [LocalSum(energy.constant, energy.groups)], [(0, 0)], symbolic)
     rest = [e for e in targets.exprs if e not in averages]
     thermodynamics = Thermodynamics(m.ln_z, float(m.means[0]), m.covariances[0, 0])
     method = "variable elimination"
     blocks: dict[Expr, np.ndarray] = {}
-    if rest and math.prod(graph.cardinalities.tolist()) <= MAX_ENUMERATED:
+    if rest and not measure and math.prod(graph.cardinalities.tolist()) <= MAX_ENUMERATED:
         averages |= enumerate_all(targets.program, targets, graph, t, rest).averages
     elif rest:
         sampled, blocks = _sampled(targets, rest, graph, t, symbolic, seed, samples)
         averages |= sampled
         method += f"; {samples} exact samples for what is not a polynomial of local sums"
-    return Answer(thermodynamics, averages, blocks, method, found)
+    return Answer(thermodynamics, averages, blocks, method, found, kind=kind)
 
 
 def _sources(
