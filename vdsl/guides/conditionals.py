@@ -1,0 +1,163 @@
+"""Conditionals: parents' features into natural parameters, one small network for each unit of a species.
+
+All start from zero output beside their linear part, so that training starts at the known field plus a linear start.
+Padding of parents points at a row of zeros. T units, P parent features, H hidden units, b samples.
+
+- `Components` (reals, spins, states): x (T, P, b) -> η (T, F, b). With a global flip, statistics that change sign are
+  odd functions of the parents that do and even ones of the others, exactly.
+- `Turning` (angles): everything is seen in the frame of a reference direction, that of the known field plus a learned
+  linear combination of parents, so that η turns with the parents, exactly.
+- `Pointing` (unit vectors): the same in Rⁿ.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Params = dict[str, Array]
+
+
+class Inputs(eqx.Module):
+    """What a unit sees. scalars (T, P) and vectors (T, n, Q): rows of features; scale (T, P) what they are divided by.
+
+    odd (T, P): 1 where a scalar changes sign under the flip. Linear start: weights (T, P) of scalars, (T, Q) of
+    vectors. awake (T,): 0 where nothing sets a direction.
+    """
+
+    scalars: Array
+    scale: Array
+    odd: Array
+    scalar_weights: Array
+    vectors: Array
+    vector_weights: Array
+    awake: Array
+
+    def at(self, index: Array) -> Inputs:
+        """Of some of the units."""
+        return jax.tree.map(lambda a: a[index], self)
+
+
+class Conditional(eqx.Module):
+    """The protocol; `hidden` units a network."""
+
+    hidden: int = eqx.field(static=True)
+
+    @abstractmethod
+    def init(self, key: Array, inputs: Inputs) -> Params:
+        """Fresh parameters, stacked over units."""
+
+    @abstractmethod
+    def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
+        """What is added to the known η (T, F, b), in the units of its features' scale."""
+
+
+class Components(Conditional):
+    """odd: which statistics change sign under the flip, one a feature; all False without a flip."""
+
+    odd: tuple[bool, ...] = eqx.field(static=True)
+    linear: int = eqx.field(static=True)  # the first so many statistics have a linear part
+
+    def init(self, key: Array, inputs: Inputs) -> Params:
+        units, parents = inputs.scalars.shape
+        one, two, three = jax.random.split(key, 3)
+        h, f = self.hidden, len(self.odd)
+        start = jnp.zeros((units, self.linear, parents)).at[:, 0].set(inputs.scalar_weights)
+        params = {"skip": start, "shift": jnp.zeros((units, f)), "bias": jnp.zeros((units, h))}
+        if any(self.odd):
+            params["odd"] = _weights(one, (units, h, parents), 0.7)
+            params["square"] = _weights(two, (units, h, h), 1.0)
+            params["odd_out"] = jnp.zeros((units, f, 2 * h))
+        params["even"] = _weights(three, (units, h, parents), 0.7)
+        params["even_out"] = jnp.zeros((units, f, h))
+        return params
+
+    def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
+        x = features[inputs.scalars] / inputs.scale[..., None]
+        bias = params["bias"][..., None]
+        skip = params["skip"] @ x
+        linear = jnp.pad(skip, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
+        if not any(self.odd):
+            hidden = jnp.tanh(params["even"] @ x + bias)
+            return params["even_out"] @ hidden + linear + params["shift"][..., None]
+        changing, staying = x * inputs.odd[..., None], x * (1 - inputs.odd)[..., None]
+        u = jnp.tanh(params["odd"] @ changing)
+        v = jnp.tanh(params["even"] @ staying + params["square"] @ u**2 + bias)
+        odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1) + linear
+        even = params["even_out"] @ v + params["shift"][..., None]
+        return jnp.where(np.array(self.odd)[:, None], odd, even)
+
+
+class Turning(Conditional):
+    """Harmonics 1 and 2 relative to the reference direction; higher ones stay as they are known."""
+
+    def init(self, key: Array, inputs: Inputs) -> Params:
+        units, angles = inputs.vector_weights.shape
+        width = 2 * angles + 1 + inputs.scalars.shape[1]
+        return {
+            "along": inputs.vector_weights,
+            "across": jnp.zeros((units, angles)),
+            "W": _weights(key, (units, self.hidden, width), 0.7),
+            "bias": jnp.zeros((units, self.hidden)),
+            "out": jnp.zeros((units, 4, self.hidden)),
+            "shift": jnp.zeros((units, 4)),
+        }
+
+    def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
+        cosine, sine = features[inputs.vectors[:, 0]], features[inputs.vectors[:, 1]]
+        along, across = params["along"][:, None], params["across"][:, None]
+        field = jnp.concatenate([along @ cosine - across @ sine, along @ sine + across @ cosine], axis=1)
+        total = known[:, :2] + field
+        size = jnp.sum(total**2, axis=1)
+        strength = jnp.sqrt(jnp.maximum(size, 1e-12))
+        c, s = jnp.where(size > 1e-12, total[:, 0] / strength, 1.0), jnp.where(size > 1e-12, total[:, 1] / strength, 0)
+        turned = [cosine * c[:, None] + sine * s[:, None], sine * c[:, None] - cosine * s[:, None]]
+        turned += [(strength / (1 + strength))[:, None], features[inputs.scalars] / inputs.scale[..., None]]
+        hidden = jnp.tanh(params["W"] @ jnp.concatenate(turned, axis=1) + params["bias"][..., None])
+        a1, b1, a2, b2 = jnp.moveaxis(
+            (params["out"] @ hidden + params["shift"][..., None]) * inputs.awake[:, None, None], 1, 0
+        )
+        c2, s2 = c * c - s * s, 2 * c * s
+        extra = [field[:, 0] + a1 * c - b1 * s, field[:, 1] + a1 * s + b1 * c, a2 * c2 - b2 * s2, a2 * s2 + b2 * c2]
+        return jnp.pad(jnp.stack(extra, axis=1), ((0, 0), (0, known.shape[1] - 4), (0, 0)))
+
+
+class Pointing(Conditional):
+    """A field h, its direction moved by a combination of parents whose weights the network gives, and c of (ĥ·S)²."""
+
+    def init(self, key: Array, inputs: Inputs) -> Params:
+        units, _, parents = inputs.vectors.shape
+        width = parents + 1 + inputs.scalars.shape[1]
+        return {
+            "along": inputs.vector_weights,
+            "W": _weights(key, (units, self.hidden, width), 0.7),
+            "bias": jnp.zeros((units, self.hidden)),
+            "out": jnp.zeros((units, 2 + parents, self.hidden)),
+            "shift": jnp.zeros((units, 2)),
+        }
+
+    def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
+        parents = features[inputs.vectors]  # (T, n, Q, b)
+        field = jnp.einsum("tq,tnqb->tnb", params["along"], parents)
+        total = known[:, :-1] + field
+        size = jnp.sum(total**2, axis=1, keepdims=True)
+        strength = jnp.sqrt(jnp.maximum(size, 1e-12))
+        axis = jnp.where(size > 1e-12, total / strength, 0.0)
+        seen = jnp.einsum("tnb,tnqb->tqb", axis, parents)
+        seen = jnp.concatenate([seen, strength / (1 + strength), features[inputs.scalars] / inputs.scale[..., None]], 1)
+        hidden = jnp.tanh(params["W"] @ seen + params["bias"][..., None])
+        out = (params["out"] @ hidden) * inputs.awake[:, None, None]
+        shift = params["shift"][..., None] * inputs.awake[:, None, None]
+        moved = axis * (out[:, :1] + shift[:, :1]) + jnp.einsum("tqb,tnqb->tnb", out[:, 2:], parents)
+        return jnp.concatenate([field + moved, out[:, 1:2] + shift[:, 1:2]], axis=1)
+
+
+def _weights(key: Array, shape: tuple[int, ...], gain: float) -> Array:
+    """Uniform, with standard deviation gain/√(last axis)."""
+    bound = gain * np.sqrt(3.0 / max(shape[-1], 1))
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)

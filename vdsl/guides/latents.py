@@ -1,0 +1,88 @@
+"""Latents: configurations of any fields as raw real values (V, b), one row a variable, and back.
+
+The numbering is that of `vdsl.ir.expansion`: fields in program order, element by element, components fastest. A spin is
+±1, another discrete value its state index, a complex number (re, im), an element of U(1) its angle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vdsl.guides.guide import Configuration
+from vdsl.guides.monomials import Species
+from vdsl.ir.program import Program
+from vdsl.ir.support import Angle, Complex, Group, event_shape, is_discrete, stored_states
+from vdsl.lowering.kernels import working_dtype
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One field: its rows, how many elements, the shape of one value, and how it is stored."""
+
+    field: str
+    first: int
+    elements: int
+    components: int
+    event: tuple[int, ...]
+    form: str  # "plain" | "complex" | "U1" | "angle" | a NumPy integer type
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Hashable: it is part of a guide's structure."""
+
+    pieces: tuple[Piece, ...]
+
+    def encode(self, x: Configuration) -> Array:
+        """Configurations {field: (b, elements, …)} as (V, b)."""
+        parts = []
+        for p in self.pieces:
+            values = jnp.asarray(x[p.field])
+            if p.form == "complex":
+                values = jnp.stack([jnp.real(values), jnp.imag(values)], -1)
+            elif p.form == "U1":
+                values = jnp.angle(values)
+            parts.append(values.reshape(values.shape[0], -1).T.astype(working_dtype()))
+        return jnp.concatenate(parts)
+
+    def decode(self, values: Array) -> Configuration:
+        """(V, b) as configurations."""
+        out = {}
+        for p in self.pieces:
+            part = values[p.first : p.first + p.elements * p.components].T
+            match p.form:
+                case "complex":
+                    pair = part.reshape(-1, p.elements, 2)
+                    out[p.field] = jax.lax.complex(pair[..., 0], pair[..., 1])
+                case "U1":
+                    out[p.field] = jnp.exp(1j * part)
+                case "plain" | "angle":
+                    out[p.field] = part.reshape(-1, p.elements, *p.event)
+                case dtype:
+                    out[p.field] = jnp.round(part).astype(dtype)
+        return out
+
+
+def codec_of(program: Program, species: Sequence[Species]) -> Codec:
+    """For the fields of a program, in the numbering of its expansion."""
+    pieces = []
+    for s in species:
+        support = program.field(s.block.field).support
+        match support:
+            case Complex():
+                form = "complex"
+            case Group("U1"):
+                form = "U1"
+            case Angle():
+                form = "angle"
+            case _:
+                form = str(np.dtype(stored_states(support).dtype)) if is_discrete(support) else "plain"
+        b = s.block
+        pieces.append(Piece(b.field, b.first, b.elements, b.components, event_shape(support), form))
+    return Codec(tuple(pieces))

@@ -1,0 +1,358 @@
+"""The autoregressive guide for continuous and mixed fields: sum what can be summed exactly, learn the rest in order.
+
+The energy is a sum of products of one-variable functions (monomials.py), so what a unit feels given others is an
+exponential family. A set of units that do not interact with each other is summed and sampled exactly (decimation.py).
+The kept ones are sampled one after another; the k-th conditional is
+
+    ln q(x_k | parents) = Σ_f (η_f^known + η_f^start + η_f^learned)(parents) · feature_f(x_k) − ln Z
+
+with what is known from the products that only earlier units share, what a Gaussian stand-in of the model says of
+everything still unknown (cavity.py), and what a small network has learned (conditionals.py). The parents are those of
+the elimination of the interaction graph; units of equal depth are drawn together. The density of a quadratic energy
+is exact before any training, open chains and rings of others come close to it.
+
+Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vdsl.guides.arrays import integers, reals
+from vdsl.guides.cavity import Start, cavity_start, flip, pair_couplings, serves
+from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning
+from vdsl.guides.decimation import Decimated, build_decimated, by_species, family_of, independent_units, strength
+from vdsl.guides.densities import Family
+from vdsl.guides.dissection import Interactions, order_skeleton
+from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
+from vdsl.guides.latents import Codec, codec_of
+from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
+from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.ir.program import Program
+
+_FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
+
+
+class Learned(eqx.Module):
+    """The kept units of one species, T of them. shift (T, F): the start's part of η; unit (T, F): of learned η.
+
+    variables (T, size) and rows (T, F): where raw values and features live; levels (depth, W) padded with T. top: the
+    natural parameter that must stay negative (the highest power of reals), or −1.
+    """
+
+    feeling: Feeling
+    family: Family
+    net: Conditional
+    inputs: Inputs
+    shift: Array
+    unit: Array
+    floor: Array
+    variables: Array
+    rows: Array
+    levels: Array
+    species: Species = eqx.field(static=True)
+
+    def eta(self, params: Params, features: Array, beta: Array) -> Array:
+        """Natural parameters (T, F, b)."""
+        known = -beta * self.feeling(features)
+        known = jnp.pad(known, ((0, 0), (0, self.shift.shape[1] - known.shape[1]), (0, 0))) + self.shift[..., None]
+        learned = self.net.learned(params, self.inputs, features, known)
+        if self.species.kind != "real":
+            return known + learned
+        top = jnp.minimum(known[:, -1], self.floor[:, None]) * jnp.exp(2 * jnp.tanh(learned[:, -1] / 2))
+        return jnp.concatenate([known[:, :-1] + learned[:, :-1] * self.unit[:, :-1, None], top[:, None]], axis=1)
+
+    def at(self, index: Array) -> Learned:
+        """Some of the units."""
+        where = lambda s: (s.feeling, s.inputs, s.shift, s.unit, s.floor)  # noqa: E731
+        parts = self.feeling.at(index), self.inputs.at(index), self.shift[index], self.unit[index], self.floor[index]
+        return eqx.tree_at(where, self, parts)
+
+
+class Sequential(Guide):
+    """See the module. Latents are raw values (V, b), those of decimated units 0."""
+
+    beta: Array
+    learned: tuple[Learned, ...]
+    decimated: Decimated
+    kept: Array  # (V, 1): 1 where values are latent
+    codec: Codec = eqx.field(static=True)
+    hints: Recipe = eqx.field(static=True)
+    bytes_each: int = eqx.field(static=True)
+
+    def recipe(self) -> Recipe:
+        return self.hints
+
+    def bytes_per_sample(self) -> int:
+        return self.bytes_each
+
+    def init(self, key: Array) -> Params:
+        keys = jax.random.split(key, max(len(self.learned), 1))
+        return [part.net.init(k, part.inputs) for part, k in zip(self.learned, keys, strict=False)]
+
+    def trainable(self) -> bool:
+        return bool(self.learned)
+
+    def draw_latent(self, params: Params, key: Array, n: int, scale: Array) -> tuple[Array, Array]:
+        z = self.sample_latent(params, key, n, scale)
+        return z, self.latent_log_prob(params, z, scale)
+
+    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
+        beta = scale * self.beta
+        values = jnp.zeros((self.kept.shape[0], n), self.kept.dtype)
+        features = features_of(self.decimated.species, values)
+        if not self.learned:
+            return values
+
+        def step(carry: tuple[Array, Array], inputs: tuple) -> tuple[tuple[Array, Array], None]:
+            values, features = carry
+            levels, key = inputs
+            for part, own, level, k in zip(
+                self.learned, params, levels, jax.random.split(key, len(levels)), strict=True
+            ):
+                index = jnp.minimum(level, part.variables.shape[0] - 1)
+                eta = part.at(index).eta(jax.tree.map(lambda p, i=index: p[i], own), features, beta)
+                drawn = part.family.sample(k, eta)
+                values = values.at[_beyond(part.variables, level, index)].set(drawn, mode="drop")
+                features = features.at[_beyond(part.rows, level, index)].set(part.species.encode(drawn), mode="drop")
+            return (values, features), None
+
+        levels = tuple(part.levels for part in self.learned)
+        keys = jax.random.split(key, levels[0].shape[0])
+        return jax.lax.scan(step, (values, features), (levels, keys))[0][0]
+
+    def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
+        beta = scale * self.beta
+        features = features_of(self.decimated.species, z)
+        log_q = jnp.zeros(z.shape[1], z.dtype)
+        for part, own in zip(self.learned, params, strict=True):
+            eta = part.eta(own, features, beta)
+            log_q = log_q + jnp.sum(part.family.log_prob(eta, z[part.variables]), axis=0)
+        return log_q
+
+    def latent_energy(self, z: Array, scale: Array) -> Array:
+        return self.decimated.reduced_energy(z, scale * self.beta)
+
+    def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
+        key_z, key_rest = jax.random.split(key)
+        one = jnp.ones(())
+        z = self.sample_latent(params, key_z, n, one)
+        log_q = self.latent_log_prob(params, z, one)
+        values, log_rest = self.decimated.sample(key_rest, z, self.beta)
+        return self.codec.decode(values), log_q + log_rest
+
+    def log_prob(self, params: Params, x: Configuration) -> Array:
+        values = self.codec.encode(x)
+        log_q = self.latent_log_prob(params, values * self.kept, jnp.ones(()))
+        return log_q + self.decimated.log_prob(values, self.beta)
+
+
+def _beyond(rows: Array, level: Array, index: Array) -> Array:
+    """Rows of the units of a level; out of range, and so dropped, for padding."""
+    return jnp.where((level < rows.shape[0])[:, None], rows[index], 2**30)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What `choose_sequential` found: the decimated units, the kept ones in order, their parents and levels."""
+
+    rest: np.ndarray
+    order: np.ndarray
+    parents: tuple[np.ndarray, ...]
+    level: np.ndarray
+    hidden: int
+
+
+def choose_sequential(problem: Problem) -> GuideChoice:
+    """The order, and what it looks like. Raises VfeError `guide-cannot-serve`."""
+    if problem.expansion.opaque:
+        terms = ", ".join(f"`{name}`" for name, _ in problem.expansion.opaque)
+        why = f"{terms} is no sum of products of functions of one variable"
+        raise cannot_serve("sequential", why, "use a flow, which needs the energy only")
+    for block in problem.expansion.blocks:
+        if block.kind == "unit" and block.components == 1:
+            raise cannot_serve("sequential", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
+    monomials = monomials_of(problem.expansion)
+    if not serves(monomials):
+        raise cannot_serve("sequential", f"{monomials.n_units} units are too many to learn one by one", "use a flow")
+    rest = independent_units(monomials)
+    kept = np.setdiff1d(np.arange(monomials.n_units), rest)
+    graph = Interactions(monomials.n_units, monomials.edges())
+    order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
+    hidden = 24 if len(kept) <= 200 else 32
+    counts = [len(p) for p in parents]
+    odd = flip(monomials)
+    reason = (
+        f"{len(rest)} of {monomials.n_units} variables are summed and sampled exactly given the others; the other "
+        f"{len(kept)} are drawn one after another, each in the field of those it can depend on"
+    )
+    description: dict[str, Any] = {
+        "variables": monomials.n_units,
+        "learned": len(kept),
+        "depth": int(level.max(initial=-1)) + 1,
+        "mean parents": float(np.mean(counts)) if counts else 0.0,
+        "most parents": max(counts, default=0),
+        "hidden units": hidden,
+        "symmetry built in": "global flip" if odd else "none",
+    }
+    return GuideChoice("sequential", reason, description, Structure(rest, order, parents, level, hidden))
+
+
+def build_sequential(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Sequential:
+    """The guide at parameter values θ. Raises VfeError `bad-temperature`, `guide-cannot-serve`."""
+    problem = Problem(program, theta)
+    structure: Structure = choice.structure
+    monomials = monomials_of(problem.expansion)
+    beta = 1 / problem.temperature
+    start = cavity_start(monomials, beta, structure.order, structure.rest)
+    rank = np.full(monomials.n_units, len(structure.order))
+    rank[structure.order] = np.arange(len(structure.order))
+    odd = flip(monomials) or frozenset()
+    learned = []
+    for number, s in enumerate(monomials.species):
+        positions = np.flatnonzero((structure.order >= s.start) & (structure.order < s.start + s.units))
+        if len(positions):
+            learned.append(_learned(monomials, structure, start, beta, rank, positions, number in odd, odd))
+    kept = np.zeros((monomials.n_variables, 1))
+    for _, units in by_species(monomials, np.sort(structure.order)):
+        kept[monomials.variables_of(units).reshape(-1)] = 1
+    width = sum(part.rows.size + part.inputs.scalars.size + part.inputs.vectors.size for part in learned)
+    return Sequential(
+        beta=reals(beta),
+        learned=tuple(learned),
+        decimated=build_decimated(monomials, structure.rest, beta),
+        kept=reals(kept),
+        codec=codec_of(program, monomials.species),
+        hints=Recipe(),
+        bytes_each=4096 + 8 * width + 400 * monomials.n_units,
+    )
+
+
+def _learned(
+    monomials: Monomials,
+    structure: Structure,
+    start: Start,
+    beta: float,
+    rank: np.ndarray,
+    positions: np.ndarray,
+    changes: bool,
+    odd: frozenset[int],
+) -> Learned:
+    """The units at these positions of the order, all of one species; `changes`: whether the flip changes its sign."""
+    units = structure.order[positions]
+    s = monomials.species_of(int(units[0]))
+    feeling = build_feeling(monomials, units, rank)
+    family = family_of(s, max(strength(feeling, beta), 1.0))
+    parents = [structure.order[structure.parents[p]] for p in positions]
+    inputs = _inputs(monomials, s, units, parents, start, pair_couplings(monomials, beta), feeling, odd)
+    size = s.features + 1 if s.kind == "unit" else s.features
+    shift, unit, floor = np.zeros((len(units), size)), np.ones((len(units), size)), np.zeros(len(units))
+    if s.kind == "real":
+        shift[:, 0] = start.linear[units]
+        shift[:, 1] = -0.5 * start.precision[units]
+        unit = start.length[units][:, None] ** -np.arange(1.0, size + 1)
+        floor = -_FLOOR * unit[:, -1]
+    net: Conditional
+    match s.kind:
+        case "angle":
+            net = Turning(structure.hidden)
+        case "unit":
+            net = Pointing(structure.hidden)
+        case "real":
+            net = Components(structure.hidden, tuple(changes and f % 2 == 0 for f in range(size)), 1)
+        case "spin":
+            net = Components(structure.hidden, (changes,), 1)
+        case _:
+            net = Components(structure.hidden, (False,) * size, size)
+    return Learned(
+        feeling=feeling,
+        family=family,
+        net=net,
+        inputs=inputs,
+        shift=reals(shift),
+        unit=reals(unit),
+        floor=reals(floor),
+        variables=integers(monomials.variables_of(units)),
+        rows=integers(monomials.rows_of(units)),
+        levels=integers(_levels(structure.level, positions)),
+        species=s,
+    )
+
+
+def _levels(level: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(depth, W): the numbers among `positions` of the units of every level, padded with their count."""
+    depth = int(level.max()) + 1
+    rows = [np.flatnonzero(level[positions] == d) for d in range(depth)]
+    out = np.full((depth, max(map(len, rows))), len(positions))
+    for d, row in enumerate(rows):
+        out[d, : len(row)] = row
+    return out
+
+
+def _inputs(
+    monomials: Monomials,
+    s: Species,
+    units: np.ndarray,
+    parents: list[np.ndarray],
+    start: Start,
+    direct: np.ndarray,
+    feeling: Feeling,
+    odd: frozenset[int],
+) -> Inputs:
+    """Parents of the same directional kind as vectors, all others as scalars."""
+    n = s.seen
+    directional = s.kind in ("angle", "unit")
+    scalars, scales, signs, weights, vectors, pulls = [], [], [], [], [], []
+    numbers = {t.start: k for k, t in enumerate(monomials.species)}
+    for unit, above in zip(units, parents, strict=True):
+        rows, scale, sign, weight = [], [], [], []
+        vector, pull = [], []
+        for v in above.tolist():
+            t = monomials.species_of(v)
+            seen = monomials.rows_of(np.array([v]), seen=True)[0]
+            gap = start.weights[unit, v] - direct[unit, v]
+            if directional and t.kind == s.kind and t.seen == n:
+                vector.append(seen)
+                pull.append(gap)
+                continue
+            rows += seen.tolist()
+            scale += [start.length[v] if t.kind == "real" else 1.0] * len(seen)
+            sign += [float(numbers[t.start] in odd and t.kind != "angle")] * len(seen)
+            weight += [gap * start.length[v] if len(seen) == 1 and s.kind in ("real", "spin") else 0.0] * len(seen)
+        scalars.append(rows)
+        scales.append(scale)
+        signs.append(sign)
+        weights.append(weight)
+        vectors.append(np.array(vector, int).reshape(-1, n).T)
+        pulls.append(pull)
+    own = start.length[units][:, None] if s.kind == "real" else 1.0
+    zero = monomials.n_rows + 1
+    most = max(v.shape[1] for v in vectors)
+    stacked = np.full((len(units), n, most), zero)
+    for k, v in enumerate(vectors):
+        stacked[k, :, : v.shape[1]] = v
+    awake = np.array([len(p) > 0 for p in parents]) | (np.abs(np.asarray(feeling.fixed)).sum(1) > 0)
+    return Inputs(
+        scalars=integers(_rectangle(scalars, zero)),
+        scale=reals(_rectangle(scales, 1.0)),
+        odd=reals(_rectangle(signs, 0.0)),
+        scalar_weights=reals(_rectangle(weights, 0.0) * own),
+        vectors=integers(stacked),
+        vector_weights=reals(_rectangle(pulls, 0.0)),
+        awake=reals(awake),
+    )
+
+
+def _rectangle(rows: list[list], fill: float) -> np.ndarray:
+    out = np.full((len(rows), max(map(len, rows))), fill)
+    for k, row in enumerate(rows):
+        out[k, : len(row)] = row
+    return out
