@@ -387,7 +387,12 @@ CODES: dict[str, Explanation] = {
         "Rows are `i, value` for sites, `i, j, value` for bonds (either direction), `i, axis, value` for links, with "
         "sites numbered from 0, the last axis fastest; each element appears once.",
     ),
-    "data-value": Explanation("a number in a data file is NaN or infinite", "Every number must be finite."),
+    "data-value": Explanation(
+        "a number among the data that cannot be there",
+        "Every number must be finite. Data that are declared as values of a field's type must lie in it: spins are -1 "
+        "or 1, unit vectors have length 1 (to 1e-6), angles lie in (-pi, pi].",
+        'data n on sites from "directions.csv" { type = sphere(3) }',
+    ),
     "missing-seed": Explanation(
         "random data without a seed",
         "Random numbers are drawn from a seed, so that a model is the same everywhere and for ever.",

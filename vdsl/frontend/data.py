@@ -13,6 +13,8 @@ from vdsl.frontend import ast
 from vdsl.frontend.files import Rows, read_array, read_rows
 from vdsl.frontend.findings import Findings, count, several, suggest
 from vdsl.frontend.sets import SetTable
+from vdsl.frontend.supports import support_of
+from vdsl.frontend.typed_data import check_values
 from vdsl.frontend.values import Broken, Quantity
 from vdsl.ir.expr import Const, Items, SetOf
 from vdsl.ir.kinds import INT, is_real
@@ -57,6 +59,12 @@ class DataChecker:
                 values = self._from_file(s, file, over, n)
         if values is None:
             return None
+        for option in s.origin.options:
+            if option.key.id == "type":
+                support = support_of(option.value, self.evaluate, self.findings)
+                if support is not None:
+                    at = s.origin.path.span if isinstance(s.origin, ast.FromFile) else s.name.span
+                    check_values(values, support, option, s.name.id, at, self.findings)
         on = None if over is None else over.name if over.kind == "bonds" else over.kind
         return Data(s.name.id, on, FrozenArray(values))
 
@@ -117,8 +125,10 @@ class DataChecker:
     def _shape(self, options: tuple[ast.Option, ...], n: int | None) -> tuple[int, ...] | None:
         extra: tuple[int, ...] = ()
         for option in options:
+            if option.key.id == "type":
+                continue
             if option.key.id != "shape":
-                self._unknown_option(option, ("shape",))
+                self._unknown_option(option, ("shape", "type"))
                 return None
             value = self.evaluate(option.value)
             match value:
@@ -169,8 +179,10 @@ class DataChecker:
                 case "array", _:
                     self.findings.error("bad-option", "the name of an array is a string", option.value.span)
                     return None
+                case "type", _:
+                    pass  # checked once the values are known
                 case _:
-                    self._unknown_option(option, ("default", "array"))
+                    self._unknown_option(option, ("default", "array", "type"))
                     return None
         if n is not None and n > LARGEST_DATA:
             self.findings.error(

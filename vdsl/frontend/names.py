@@ -76,12 +76,7 @@ class _Names:
                 self._node = ("value", s.name.id)
                 if s.on is not None:
                     self._set(s.on, bonds=False, local=frozenset())
-                if isinstance(s.kind, ast.CallExpr):
-                    for e in s.kind.arguments:
-                        self.expression(e, frozenset())
-                elif isinstance(s.kind, ast.Index):
-                    for e in s.kind.index:
-                        self.expression(e, frozenset())
+                self._type(s.kind)
                 return
             case ast.DataDecl():
                 self._node = ("value", s.name.id)
@@ -93,7 +88,10 @@ class _Names:
                     if s.origin.seed is not None:
                         self.expression(s.origin.seed, frozenset())
                 for option in s.origin.options:
-                    self.expression(option.value, frozenset())
+                    if option.key.id == "type":
+                        self._type(option.value)
+                    else:
+                        self.expression(option.value, frozenset())
                 return
             case ast.Interaction():
                 self._node = ("interaction", s.name.id)
@@ -155,6 +153,12 @@ class _Names:
                     stack.append((value, local))
                 case ast.TupleExpr(items=items) | ast.ListExpr(items=items):
                     stack += [(i, local) for i in reversed(items)]
+
+    def _type(self, kind: ast.Expr) -> None:
+        """The names in the size of a field's type."""
+        sizes = kind.arguments if isinstance(kind, ast.CallExpr) else kind.index if isinstance(kind, ast.Index) else ()
+        for e in sizes:
+            self.expression(e, frozenset())
 
     def _bind(self, names: tuple[ast.Name, ...], local: frozenset[str]) -> frozenset[str]:
         for name in names:
