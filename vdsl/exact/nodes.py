@@ -1,18 +1,19 @@
-"""Nodes: quadrature rules for continuous supports. Every rule is a product of rules whose error falls exponentially.
+"""Nodes: quadrature rules for continuous supports, every one a product of rules whose error falls exponentially.
 
-| support           | nodes                                                           |
-|-------------------|-----------------------------------------------------------------|
-| angle, U(1), sphere(2) | equispaced on the circle (the trapezoid rule)              |
-| real, real[n], complex | equispaced on an interval per component, outside of which the density vanishes to rounding |
-| sphere(3)         | Gauss–Legendre in z times equispaced in the azimuth             |
+| support                | rule                                                                              |
+|------------------------|-----------------------------------------------------------------------------------|
+| angle, U(1), sphere(2) | equispaced on the circle (the trapezoid rule)                                     |
+| real, real[n], complex | per component: Gauss for e^{−V}, V a polynomial; equispaced where V is not known  |
+| sphere(3)              | Gauss–Legendre in z times equispaced in the azimuth                               |
 
-For periodic analytic functions, and for analytic functions that vanish at both ends with all derivatives, the trapezoid
-rule converges exponentially (Trefethen & Weideman 2014).
+The weights are those of the base measure, so that what is summed is e^{−E/T} itself: a Gauss rule of n nodes x_k for
+ρ = e^{−V} has 1/w_k = Σ_{j<n} φ_j(x_k)², with φ_j = p_j √ρ its orthonormal functions (Golub & Welsch 1969). For periodic
+analytic functions, and for analytic functions that vanish with all derivatives at both ends, the trapezoid rule
+converges exponentially as well (Trefethen & Weideman 2014).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -22,9 +23,22 @@ from vdsl.ir.support import Angle, Complex, Group, Real, Sphere, Support, event_
 from vdsl.ir.tables import NodeValues
 from vdsl.ir.values import wrap
 
-Box = tuple[tuple[float, float], ...]  # an interval per real component
 
-_CIRCLE, _INTERVAL, _POLAR = 16, 18, 8  # nodes at fineness 1
+@dataclass(frozen=True)
+class Density:
+    """What a real component is distributed like: on (lower, upper), where e^{−V(x)}, V = Σ potential[k] x^k, matters.
+
+    No potential: only the interval is known.
+    """
+
+    lower: float
+    upper: float
+    potential: tuple[float, ...] = ()
+
+
+Densities = tuple[Density, ...]  # one per real component
+
+_CIRCLE, _GAUSS, _INTERVAL, _POLAR = 16, 9, 18, 8  # nodes at fineness 1
 
 
 @dataclass(frozen=True)
@@ -48,14 +62,14 @@ def has_nodes(support: Support) -> bool:
     return True
 
 
-def count(support: Support, fineness: float) -> int:
+def count(support: Support, fineness: float, densities: Densities = ()) -> int:
     """How many nodes `nodes_of` makes."""
     match support:
         case Angle() | Group() | Sphere(2):
             return round(_CIRCLE * fineness)
         case Sphere():
             return 2 * round(_POLAR * fineness) ** 2
-    return round(_INTERVAL * fineness) ** components(support)
+    return math.prod(_along(d, fineness) for d in densities or (Density(0, 0, (0.0,)),) * components(support))
 
 
 def components(support: Support) -> int:
@@ -68,8 +82,8 @@ def components(support: Support) -> int:
     return 0
 
 
-def nodes_of(support: Support, fineness: float, box: Box) -> Nodes:
-    """The rule of a support; `box` for real components only."""
+def nodes_of(support: Support, fineness: float, densities: Densities) -> Nodes:
+    """The rule of a support; `densities` for real components only."""
     match support:
         case Angle():
             theta = _circle(round(_CIRCLE * fineness))
@@ -86,7 +100,7 @@ def nodes_of(support: Support, fineness: float, box: Box) -> Nodes:
             return _sphere(round(_POLAR * fineness))
     if is_discrete(support):
         raise TypeError(f"{support} needs no nodes")
-    return _grid(support, round(_INTERVAL * fineness), box)
+    return _grid(support, [_rule(d, _along(d, fineness)) for d in densities])
 
 
 def _circle(q: int) -> np.ndarray:
@@ -102,11 +116,51 @@ def _sphere(polar: int) -> Nodes:
     return Nodes((v, _negative(v)), np.log(np.repeat(weights, 2 * polar) * math.pi / polar))
 
 
-def _grid(support: Support, q: int, box: Box) -> Nodes:
-    axes = [np.linspace(a, b, q) for a, b in box]
-    mesh = tuple(m.ravel() for m in np.meshgrid(*axes, indexing="ij"))
-    log_weight = sum(math.log((b - a) / (q - 1)) for a, b in box)
-    weights = np.full(len(mesh[0]), log_weight)
+def _along(density: Density, fineness: float) -> int:
+    return round((_GAUSS if density.potential else _INTERVAL) * fineness)
+
+
+def _rule(density: Density, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(nodes, ln weights) of one real component."""
+    if not density.potential:
+        return np.linspace(density.lower, density.upper, n), np.full(
+            n, math.log((density.upper - density.lower) / (n - 1))
+        )
+    x = np.linspace(density.lower, density.upper, max(1025, 40 * n))
+    v = np.polynomial.polynomial.polyval(x, density.potential)
+    root = np.exp(-(v - v.min()) / 2) * math.sqrt(x[1] - x[0])
+    diagonal, off = _lanczos(x, root, n)
+    jacobi = np.diag(diagonal) + np.diag(off[1:], 1) + np.diag(off[1:], -1)
+    nodes = np.linalg.eigvalsh(jacobi)
+    at = np.polynomial.polynomial.polyval(nodes, density.potential)
+    before, phi = np.zeros(n), np.exp(-(at - v.min()) / 2) / off[0]
+    total = phi**2
+    for j in range(n - 1):
+        before, phi = phi, ((nodes - diagonal[j]) * phi - (off[j] if j else 0.0) * before) / off[j + 1]
+        total += phi**2
+    return nodes, -np.log(total)
+
+
+def _lanczos(x: np.ndarray, start: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The recursion x p_j = off_{j+1} p_{j+1} + diagonal_j p_j + off_j p_{j−1} for weights start²; off_0² their sum."""
+    diagonal, off = np.empty(n), np.empty(n)
+    basis = np.empty((n, len(x)))
+    off[0] = np.linalg.norm(start)
+    basis[0] = start / off[0]
+    for j in range(n):
+        v = x * basis[j]
+        diagonal[j] = v @ basis[j]
+        if j + 1 < n:
+            for _ in range(2):  # once more, against rounding
+                v = v - basis[: j + 1].T @ (basis[: j + 1] @ v)
+            off[j + 1] = np.linalg.norm(v)
+            basis[j + 1] = v / off[j + 1]
+    return diagonal, off
+
+
+def _grid(support: Support, axes: list[tuple[np.ndarray, np.ndarray]]) -> Nodes:
+    mesh = tuple(m.ravel() for m in np.meshgrid(*(x for x, _ in axes), indexing="ij"))
+    weights = sum(m.ravel() for m in np.meshgrid(*(w for _, w in axes), indexing="ij"))
     if isinstance(support, Complex):
         z = mesh[0] + 1j * mesh[1]
         return Nodes((z, -z), weights)
@@ -125,8 +179,3 @@ def coordinate(nodes: Nodes, support: Support, component: int) -> np.ndarray:
     if isinstance(support, Complex):
         return plain.imag if component else plain.real
     return plain[component] if isinstance(plain, tuple) else plain
-
-
-def sides(box: Box) -> list[tuple[int, int]]:
-    """(component, 0 for the lower or 1 for the upper end) of every end of a box."""
-    return list(itertools.product(range(len(box)), (0, 1)))

@@ -3,15 +3,17 @@
     Z = ∫ e^{−E(x)/T} dx ≈ Σ_nodes ∏ w(x_i) e^{−E(x)/T}
 
 Each value of a field is summed over the nodes of a rule, as if it were discrete; the weights are factors of one
-variable. The rule is refined until ln Z stands still, and what it moved last is reported. Real components range over an
-interval, at first wide enough for the energy of a single value and for that of a uniform configuration, then cut to
-where the density is not negligible.
+variable. The rule is refined until ln Z stands still, and what it moved last is reported.
+
+A real component gets Gauss nodes for a density between two that are known: that of a single value with the others at
+rest, e^{−V₁/T}, and that of a uniform configuration, e^{−V_u/T} per element. Couplings that align make the first too
+narrow and the second too wide; the blend whose variance is the one found with a coarse rule is taken. On a chain with a
+double well it needed 22 nodes where an equispaced rule needed 44.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,7 +24,7 @@ from vdsl.exact.answer import QUADRATURE, Answer, averages_wanted
 from vdsl.exact.averages import Targets, eliminate
 from vdsl.exact.cost import MAX_SECONDS, Cost, afford, elimination_cost
 from vdsl.exact.elimination import moments, plan
-from vdsl.exact.nodes import Box, Nodes, components, coordinate, count, has_nodes, nodes_of, sides
+from vdsl.exact.nodes import Densities, Density, Nodes, components, coordinate, count, has_nodes, nodes_of
 from vdsl.ir import interpret
 from vdsl.ir.configurations import random_values
 from vdsl.ir.expand import expand_energy
@@ -34,10 +36,8 @@ from vdsl.ir.support import cardinality, is_discrete
 
 GOAL, WORST = 1e-10, 1e-5  # of ln Z, relative where it is large: where refining stops, and what is still reported
 _STEP = 1.35  # between one fineness and the next
-_USUAL = 2.0  # the fineness that most models end with
+_USUAL = (1.8, 1.35, 1.0, 0.75)  # finenesses that models end with: on chains, and what small tori allow
 _FALL = 40.0  # e^{−40}: where a density is cut off at first
-_TAIL = 1e-14  # of the density per element outside of the final box
-_CUTS = (0.85, 0.7, 0.6, 0.5, 0.42, 0.35)
 _METHOD = "elimination over quadrature nodes"
 
 
@@ -52,13 +52,16 @@ def quadrature_cost(program: Program, theta: dict[str, float]) -> Cost:
         return impossible
     if skeleton.opaque:
         return impossible
-    graph = _sized(program, skeleton, _USUAL)
-    adjacent = adjacency(graph.n, [g.scopes for g in graph.groups])
+    sources = 2 + len(averages_wanted(program))
+    adjacent = adjacency(skeleton.n, [g.scopes for g in skeleton.groups])
     order = minimum_degree(adjacent, 300_000)
-    symbolic = eliminate_symbolically(adjacent, order, graph.cardinalities, 30.0)
-    found = elimination_cost(graph, symbolic, sources=2 + len(averages_wanted(program)))
-    if not symbolic.complete:
-        return Cost(math.inf, math.inf, math.inf, False, _METHOD)
+    found = impossible
+    for fineness in _USUAL:
+        graph = _sized(program, skeleton, fineness)
+        symbolic = eliminate_symbolically(adjacent, order, graph.cardinalities, 32.0)
+        found = elimination_cost(graph, symbolic, sources=sources)
+        if found.feasible:
+            break
     pairs = 8.0 * sum(float(graph.cardinalities[g.scopes].astype(float).prod(1).sum()) for g in graph.groups)
     return replace(found, method=_METHOD, bytes=found.bytes + 3 * pairs, seconds_estimate=2 * found.seconds_estimate)
 
@@ -72,21 +75,18 @@ def solve_quadrature(program: Program, theta: dict[str, float], t: float, seed: 
     if unable:
         raise _no_method(unable)
     problem = _Problem(program, theta, t, _skeleton(program, theta))
-    boxes = problem.first_boxes()
-    boxes = problem.cut(boxes)
-    fineness, moved, ln_z = 1.0, math.inf, problem.ln_z(1.0, boxes)
-    started = time.monotonic()
-    while moved > GOAL * max(1.0, abs(ln_z)):
-        finer = fineness * _STEP
-        spent = time.monotonic() - started
-        if not problem.cost(finer).feasible or spent + 3 * problem.cost(finer).seconds_estimate > MAX_SECONDS:
-            break
-        found = problem.ln_z(finer, boxes)
+    rules = problem.densities()
+    levels = problem.levels(rules)
+    fineness, moved, ln_z = levels[0], math.inf, problem.ln_z(levels[0], rules)
+    for finer in levels[1:]:
+        found = problem.ln_z(finer, rules)
         fineness, moved, ln_z = finer, abs(found - ln_z), found
+        if moved < GOAL * max(1.0, abs(ln_z)):
+            break
     if moved > WORST * max(1.0, abs(ln_z)):
-        afford(problem.cost(fineness * _STEP))
+        afford(problem.cost(fineness * _STEP, rules))
         raise _not_converged(moved)
-    nodes = problem.nodes(fineness, boxes)
+    nodes = problem.nodes(fineness, rules)
     graph, measure = problem.graph(nodes)
     targets = Targets(program, theta, {name: rule.values for name, rule in nodes.items()})
     answer = eliminate(targets, graph, t, problem.symbolic(graph), seed, samples, measure, QUADRATURE)
@@ -104,9 +104,27 @@ class _Problem:
     t: float
     skeleton: FactorGraph
 
-    def nodes(self, fineness: float, boxes: dict[str, Box]) -> dict[str, Nodes]:
+    def nodes(self, fineness: float, rules: dict[str, Densities]) -> dict[str, Nodes]:
         """The rules of all continuous fields."""
-        return {f.name: nodes_of(f.support, fineness, boxes.get(f.name, ())) for f in _continuous(self.program)}
+        return {f.name: nodes_of(f.support, fineness, rules.get(f.name, ())) for f in _continuous(self.program)}
+
+    def levels(self, rules: dict[str, Densities]) -> list[float]:
+        """Rising finenesses that are affordable together; narrower steps below the first where that is needed."""
+        rising = [_STEP**k for k in range(9)]
+        levels, seconds = [], 0.0
+        for fineness in rising:
+            cost = self.cost(fineness, rules, 2)
+            seconds += cost.seconds_estimate
+            if not cost.feasible or seconds > MAX_SECONDS:
+                break
+            levels.append(fineness)
+        if len(levels) < 3:
+            top = levels[-1] if levels else 1.0
+            fine = [top * s for s in (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)]
+            levels = [s for s in fine if self.cost(s, rules, 2).feasible]
+        if len(levels) < 2:
+            afford(self.cost(0.7, rules, 2))
+        return levels
 
     def graph(self, nodes: dict[str, Nodes]) -> tuple[FactorGraph, tuple[FactorGroup, ...]]:
         """The energy over nodes, and −T ln of the weights as factors."""
@@ -123,97 +141,121 @@ class _Problem:
     def symbolic(self, graph: FactorGraph) -> Symbolic:
         return plan(graph)
 
-    def cost(self, fineness: float, sources: int = 0) -> Cost:
+    def cost(self, fineness: float, rules: dict[str, Densities], sources: int = 0) -> Cost:
         """Of one elimination."""
-        graph = _sized(self.program, self.skeleton, fineness)
-        return replace(elimination_cost(graph, plan(graph), sources=sources), method=_METHOD)
+        graph = _sized(self.program, self.skeleton, fineness, rules)
+        return replace(elimination_cost(graph, self.order(fineness, rules), sources=sources), method=_METHOD)
 
-    def ln_z(self, fineness: float, boxes: dict[str, Box]) -> float:
+    def order(self, fineness: float, rules: dict[str, Densities]) -> Symbolic:
+        """Of elimination; the same for all sizes of tables in practice, but their sizes are not."""
+        return plan(_sized(self.program, self.skeleton, fineness, rules))
+
+    def ln_z(self, fineness: float, rules: dict[str, Densities]) -> float:
         """Raises VfeError `too-expensive` before anything large is allocated."""
-        afford(self.cost(fineness))
-        graph, measure = self.graph(self.nodes(fineness, boxes))
+        afford(self.cost(fineness, rules))
+        graph, measure = self.graph(self.nodes(fineness, rules))
         return moments(replace(graph, groups=graph.groups + measure), self.t, (), (), self.symbolic(graph)).ln_z
 
-    def first_boxes(self) -> dict[str, Box]:
-        """Where the energy of a single value or that of a uniform field is within _FALL·T of its least."""
+    def densities(self) -> dict[str, Densities]:
+        """What the real components are distributed like, roughly."""
         fields = [f for f in _continuous(self.program) if components(f.support)]
         if not fields:
             return {}
         expansion = expand_energy(self.program, self.theta)
+        profile = _Profile(self.program, self.theta, expansion, self.t)
         block = {b.field: b for b in expansion.blocks}
-        profile = _Profile(self.program, self.theta, expansion)
+        rules = {
+            f.name: tuple(profile.density(block[f.name], c, 0.5) for c in range(components(f.support))) for f in fields
+        }
+        spreads = self.spreads(rules)
         return {
-            f.name: tuple(self._interval(profile, block[f.name], c) for c in range(components(f.support)))
-            for f in fields
+            name: tuple(
+                profile.matched(block[name], c, spreads[name, c]) if (name, c) in spreads else density
+                for c, density in enumerate(densities)
+            )
+            for name, densities in rules.items()
         }
 
-    def _interval(self, profile: _Profile, block: Block, c: int) -> tuple[float, float]:
-        ends = [_level(lambda x: profile.single(block, c, x), _FALL * self.t)]
-        if ends[0] is None:
-            raise _unbounded(block.field)
-        ends.append(_level(lambda x: profile.uniform(block, c, x), _FALL * self.t))
-        found = [e for e in ends if e is not None]
-        return min(e[0] for e in found), max(e[1] for e in found)
-
-    def cut(self, boxes: dict[str, Box]) -> dict[str, Box]:
-        """The boxes with every end moved in to where a share _TAIL of the density is left outside."""
-        if not boxes:
-            return boxes
-        nodes = self.nodes(1.0, boxes)
-        sums: list[LocalSum] = []
-        ends: list[tuple[str, int, int, float]] = []
+    def spreads(self, rules: dict[str, Densities]) -> dict[tuple[str, int], float]:
+        """⟨x²⟩ of every real component, averaged over the elements, by a coarse rule; none if that is not affordable."""
+        fineness = next((s for s in (1.35, 1.0, 0.8, 0.65, 0.5) if self.cost(s, rules, 4).feasible), None)
+        if fineness is None:
+            return {}
+        nodes = self.nodes(fineness, rules)
+        sums, names = [], []
         for f in _continuous(self.program):
             first = next(start for name, start, _ in self.skeleton.fields if name == f.name)
             elements = self.program.elements(f)
-            for c, side in sides(boxes.get(f.name, ())):
-                x, (a, b) = coordinate(nodes[f.name], f.support, c), boxes[f.name][c]
-                for cut in _CUTS:
-                    end = (a + b) / 2 + (cut if side else -cut) * (b - a) / 2
-                    outside = (x > end) if side else (x < end)
-                    tables = np.tile(outside.astype(float) / elements, (elements, 1))
-                    sums.append(LocalSum(0.0, (FactorGroup("", first + np.arange(elements)[:, None], tables),)))
-                    ends.append((f.name, c, side, end))
-        if not self.cost(1.0, len(sums)).feasible:
-            return boxes
+            for c in range(components(f.support)):
+                x = coordinate(nodes[f.name], f.support, c)
+                scopes = first + np.arange(elements)[:, None]
+                sums.append(LocalSum(0.0, (FactorGroup("", scopes, np.tile(x**2 / elements, (elements, 1))),)))
+                names.append((f.name, c))
         graph, measure = self.graph(nodes)
         whole = replace(graph, groups=graph.groups + measure)
-        tails = moments(whole, self.t, sums, (), self.symbolic(graph)).means
-        out = {name: [list(interval) for interval in box] for name, box in boxes.items()}
-        for (name, c, side, end), tail in zip(ends, tails, strict=True):
-            if tail < _TAIL:
-                out[name][c][side] = min(end, out[name][c][side]) if side else max(end, out[name][c][side])
-        return {name: tuple((a, b) for a, b in box) for name, box in out.items()}
+        means = moments(whole, self.t, sums, (), self.symbolic(graph)).means
+        return dict(zip(names, means.tolist(), strict=True))
 
 
 class _Profile:
     """The energy as a function of one real component, the other variables at 0 or averaged, per element."""
 
-    def __init__(self, program: Program, theta: dict[str, float], expansion: Expansion):
-        self.program, self.theta, self.expansion = program, theta, expansion
-        self.block_of = np.repeat(
-            np.arange(len(expansion.blocks)), [b.elements * b.components for b in expansion.blocks]
-        )
+    def __init__(self, program: Program, theta: dict[str, float], expansion: Expansion, t: float):
+        self.program, self.theta, self.expansion, self.t = program, theta, expansion, t
+        sizes = [b.elements * b.components for b in expansion.blocks]
+        self.block_of = np.repeat(np.arange(len(sizes)), sizes)
 
-    def single(self, block: Block, c: int, x: np.ndarray) -> np.ndarray:
-        """Of one value, averaged over the elements."""
-        total = np.zeros(len(x))
+    def density(self, block: Block, c: int, blend: float) -> Density:
+        """e^{−((1 − blend) V₁ + blend V_u)/T}; equispaced nodes where part of the energy is no polynomial."""
+        single, uniform = self.single(block, c), self.uniform(block, c)
+        if self.expansion.opaque:
+            ends = [
+                _level(lambda x: _at(single, x) + self._opaque(block, c, x, 1), _FALL * self.t),
+                _level(lambda x: _at(uniform, x) + self._opaque(block, c, x, block.elements), _FALL * self.t),
+            ]
+            if ends[0] is None:
+                raise _unbounded(block.field)
+            found = [e for e in ends if e is not None]
+            return Density(min(e[0] for e in found), max(e[1] for e in found))
+        size = max(len(single), len(uniform))
+        if _level(lambda x: _at(uniform, x), 2 * _FALL * self.t) is None:
+            uniform, blend = np.zeros(1), min(blend, 0.9)
+        mixed = np.zeros(size)
+        mixed[: len(single)] += (1 - blend) * single / self.t
+        mixed[: len(uniform)] += blend * uniform / self.t
+        ends = [_level(lambda x: _at(mixed, x), 2 * _FALL)]
+        if ends[0] is None:
+            raise _unbounded(block.field)
+        return Density(*ends[0], tuple(mixed.tolist()))
+
+    def matched(self, block: Block, c: int, spread: float) -> Density:
+        """The blend for which ⟨x²⟩ is what it should be, as nearly as blends go."""
+        if self.expansion.opaque:
+            return self.density(block, c, 0.5)
+        blends = np.linspace(0, 0.95, 20)
+        densities = [self.density(block, c, float(s)) for s in blends]
+        return min(densities, key=lambda d: abs(math.log(_second_moment(d) / spread)))
+
+    def single(self, block: Block, c: int) -> np.ndarray:
+        """V₁, averaged over the elements, as coefficients of powers."""
+        total = np.zeros(1)
         for g in self.expansion.groups:
-            for slot in range(len(g.exponents)):
+            for slot, power in enumerate(g.exponents):
                 rows, weight = self._others(g, [slot], block, c)
                 if weight:
-                    total += weight * float(g.coefficients[rows].real.sum()) / block.elements * x ** g.exponents[slot]
-        return total + self._opaque(block, c, x, 1)
+                    total = _with(total, power, weight * float(g.coefficients[rows].real.sum()) / block.elements)
+        return total
 
-    def uniform(self, block: Block, c: int, x: np.ndarray) -> np.ndarray:
-        """Of all values together, per element."""
-        total = np.zeros(len(x))
+    def uniform(self, block: Block, c: int) -> np.ndarray:
+        """V_u: the energy per element when all have the same value."""
+        total = np.zeros(1)
         for g in self.expansion.groups:
-            mine = [s for s in range(len(g.exponents)) if self._in(g, s, block, c).all()]
+            mine = [s for s in range(len(g.exponents)) if self._in(g, s, block, c).any()]
             rows, weight = self._others(g, mine, block, c)
             if mine and weight:
                 power = sum(g.exponents[s] for s in mine)
-                total += weight * float(g.coefficients[rows].real.sum()) / block.elements * x**power
-        return total + self._opaque(block, c, x, block.elements) / block.elements
+                total = _with(total, power, weight * float(g.coefficients[rows].real.sum()) / block.elements)
+        return total
 
     def _in(self, g: MonomialGroup, slot: int, block: Block, c: int) -> np.ndarray:
         offset = g.scopes[:, slot] - block.first
@@ -238,9 +280,7 @@ class _Profile:
         return rows, weight
 
     def _opaque(self, block: Block, c: int, x: np.ndarray, elements: int) -> np.ndarray:
-        if not self.expansion.opaque:
-            return np.zeros(len(x))
-        return np.array([self._interpreted(block, c, float(v), elements) for v in x])
+        return np.array([self._interpreted(block, c, float(v), elements) for v in x]) / elements
 
     def _interpreted(self, block: Block, c: int, value: float, elements: int) -> float:
         rng = np.random.default_rng(0)
@@ -253,6 +293,24 @@ class _Profile:
         stored = flat[:, 0] + 1j * flat[:, 1] if np.iscomplexobj(x[block.field]) else flat
         x[block.field] = stored.reshape(x[block.field].shape)
         return sum(float(interpret.evaluate(self.program, e, self.theta, x)) for _, e in self.expansion.opaque)
+
+
+def _with(total: np.ndarray, power: int, coefficient: float) -> np.ndarray:
+    out = np.zeros(max(len(total), power + 1))
+    out[: len(total)] = total
+    out[power] += coefficient
+    return out
+
+
+def _at(potential: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.polynomial.polynomial.polyval(x, potential)
+
+
+def _second_moment(density: Density) -> float:
+    x = np.linspace(density.lower, density.upper, 2001)
+    v = _at(np.array(density.potential), x)
+    p = np.exp(-(v - v.min()))
+    return float(p @ x**2 / p.sum())
 
 
 def _level(energy: Callable[[np.ndarray], np.ndarray], height: float) -> tuple[float, float] | None:
@@ -284,12 +342,18 @@ def _skeleton(program: Program, theta: dict[str, float]) -> FactorGraph:
     return factorise(program, theta, nodes)
 
 
-def _sized(program: Program, skeleton: FactorGraph, fineness: float) -> FactorGraph:
+def _sized(
+    program: Program, skeleton: FactorGraph, fineness: float, rules: dict[str, Densities] | None = None
+) -> FactorGraph:
     """The skeleton with as many states as there would be nodes; its tables have other sizes and are not to be read."""
-    sizes = [
-        np.full(program.elements(f), cardinality(f.support) if is_discrete(f.support) else count(f.support, fineness))
-        for f in program.fields
-    ]
+    rules = rules or {}
+
+    def size(f: Field) -> int:
+        if is_discrete(f.support):
+            return cardinality(f.support)
+        return count(f.support, fineness, rules.get(f.name, ()))
+
+    sizes = [np.full(program.elements(f), size(f)) for f in program.fields]
     return replace(skeleton, cardinalities=np.concatenate(sizes))
 
 
