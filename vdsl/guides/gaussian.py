@@ -147,6 +147,12 @@ def base_of(problem: Problem, structure: GaussianStructure, optimum: Optimum, ke
     return build_banded(among, precision, optimum.mean, chart.size, trained, free)
 
 
+def scale_of(problem: Problem, structure: GaussianStructure, optimum: Optimum) -> np.ndarray:
+    """The standard deviation of every coordinate, (D,)."""
+    every = np.arange(problem.expansion.n)
+    return np.sqrt(_geometry(problem, structure).covariance(optimum.precision)(every, every))
+
+
 def eliminate(
     entries: tuple[np.ndarray, np.ndarray, np.ndarray], kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
