@@ -109,7 +109,7 @@ def choose_continuous(problem: Problem) -> GuideChoice:
     if len(np.unique(pairs.pair)) * steps * width > _MOST_WEIGHTS:
         why = f"it has no translations to share weights by, and {n:,} variables have {n * n:,} pairs"
         raise cannot_serve("continuous", why, "leave the choice to vdsl")
-    symmetric = _free_rotation(problem) if angles else _odd(problem)
+    symmetric = _free_rotation(problem) if angles else is_odd(problem)
     structure = Structure(angles, symmetric, steps, width, pairs)
     left = "" if remainder is None else f", the other {chart.size - n} are summed and sampled exactly"
     reason = (
@@ -144,7 +144,7 @@ def build_continuous(choice: GuideChoice, program: Program, theta: Mapping[str, 
         base, unit = UniformAngles(reals(kept)), 1.0
         field: RealField | AngleField = AngleField(structure.width, not structure.symmetric)
     else:
-        base, unit = gaussian_base(problem, kept), _spread(problem)
+        base, unit = gaussian_base(problem, kept), typical_spread(problem)
         field = RealField(structure.width, 1, structure.symmetric)
     recompute = len(places) > _RECOMPUTE_ABOVE
     inner = splitting(field, pairs.pair, pairs.site, pairs.partitions, structure.steps, structure.steps, recompute)
@@ -178,7 +178,7 @@ def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
-def _spread(problem: Problem) -> float:
+def typical_spread(problem: Problem) -> float:
     """The typical width of one variable: that of the best Gaussian of independent, equal variables."""
     e = problem.expansion
     powers: dict[int, float] = {}
@@ -193,7 +193,7 @@ def _spread(problem: Problem) -> float:
     return float(s[np.argmin(free)])
 
 
-def _odd(problem: Problem) -> bool:
+def is_odd(problem: Problem) -> bool:
     """Whether the sign of everything may change at once."""
     flipped = [set(s.fields) for s in problem.symmetries if s.kind in ("z2", "rotation")]
     flipped += [set(s.fields) for s in problem.symmetries if s.kind == "shift" and s.order % 2 == 0]

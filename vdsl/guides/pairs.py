@@ -44,9 +44,9 @@ def pair_classes(problem: Problem, kept: np.ndarray) -> PairClasses:
         return PairClasses(np.arange(n * n).reshape(n, n), np.arange(n), (colour,), (), (), "none")
     channel, cell = grid_coordinates(chart)
     generators = point_group(problem.expansion, chart)
-    pair, keys = _displacement_classes(chart, channel[places], cell[places], _closure(generators, len(chart.cells)))
+    pair, keys = _displacement_classes(chart, channel[places], cell[places], closure(generators, len(chart.cells)))
     group = "translations" + (
-        f" and a point group of {len(_closure(generators, len(chart.cells)))}" if generators else ""
+        f" and a point group of {len(closure(generators, len(chart.cells)))}" if generators else ""
     )
     colour = _two_colours(_graph(problem.expansion, places))
     partitions = _stripes(channel[places], cell[places]) or (colour,)
@@ -126,7 +126,7 @@ def _candidates(chart: Chart) -> list[Element]:
     return [*flips, *swaps, (tuple(range(d)), (-1,) * d)]
 
 
-def _closure(generators: tuple[Element, ...], d: int) -> list[Element]:
+def closure(generators: tuple[Element, ...], d: int) -> list[Element]:
     identity: Element = (tuple(range(d)), (1,) * d)
     group, frontier = {identity}, [identity]
     while frontier:

@@ -6,6 +6,7 @@ map has an exact inverse and an exact Jacobian (`integrate`), and so has the who
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,15 +16,15 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.vectorfield import AngleField, RealField
+from vdsl.guides.vectorfield import AngleField, Dense, Pairing, RealField
 
 
 class Turn(eqx.Module):
-    """One colour's turn: its own variables first in `order` (n,). index (own, others) and site (own,): classes."""
+    """One colour's turn: its own variables first in `order` (n,). site (own,): their classes."""
 
     order: Array
     inverse: Array
-    index: Array
+    pairing: Pairing
     site: Array
 
 
@@ -65,7 +66,7 @@ class Splitting(eqx.Module):
             kernels = {k: jnp.tensordot(hat[number], w, 1) for k, w in params["kernels"].items()}
             mine = turn.site.shape[0]
             x = x[turn.order]
-            found = self.field.coefficients(params, kernels, turn.index, turn.site, x[mine:])
+            found = self.field.coefficients(params, kernels, turn.pairing, turn.site, x[mine:])
             moved, slope = move(params, x[:mine], found, h)
             x = jnp.concatenate([moved, x[mine:]])[turn.inverse]
             log_det = log_det + slope
@@ -98,13 +99,26 @@ def splitting(
         for c in range(int(colour.max()) + 1):
             mine, rest = np.flatnonzero(colour == c), np.flatnonzero(colour != c)
             order = np.concatenate([mine, rest])
-            index = integers(classes[np.ix_(mine, rest)])
-            turns.append(Turn(integers(order), integers(np.argsort(order)), index, integers(site[mine])))
+            pairing = Dense(integers(classes[np.ix_(mine, rest)]))
+            turns.append(Turn(integers(order), integers(np.argsort(order)), pairing, integers(site[mine])))
+    return assemble(
+        field, turns, len(partitions), (int(classes.max()) + 1, int(site.max()) + 1), steps, knots, recompute
+    )
+
+
+def assemble(
+    field: RealField | AngleField,
+    turns: Sequence[Turn],
+    partitions: int,
+    classes: tuple[int, int],
+    steps: int,
+    knots: int,
+    recompute: bool,
+) -> Splitting:
+    """The integrator of given turns; classes: how many of pairs, and of variables."""
     times = (np.arange(steps * len(turns)) + 0.5) / (steps * len(turns))
-    return Splitting(
-        field, tuple(turns), reals(hats(times, knots).reshape(steps, len(turns), knots)), steps, len(partitions),
-        int(classes.max()) + 1, int(site.max()) + 1, recompute,
-    )  # fmt: skip
+    table = reals(hats(times, knots).reshape(steps, len(turns), knots))
+    return Splitting(field, tuple(turns), table, steps, partitions, *classes, recompute)
 
 
 def hats(times: np.ndarray, knots: int) -> np.ndarray:

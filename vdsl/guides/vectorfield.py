@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -31,6 +32,34 @@ from vdsl.guides.integrate import affine_flow, affine_flow_inverse, rotor_flow
 
 Weights = dict[str, Array]
 PAIR_KERNELS = ("odd", "even", "odd_to_even", "even_to_odd", "pair")
+
+
+class Dense(eqx.Module):
+    """All pairs of targets and sources: index (targets, sources), the class of each."""
+
+    index: Array
+
+    def apply(self, kernel: Array, features: Array) -> Array:
+        """Σ_{f,j} K[o, f, class(i, j)] h_f(x_j): (o, f, classes) and (f, sources, b) -> (o, targets, b)."""
+        return jnp.einsum("ofij,fjb->oib", kernel[..., self.index], features)
+
+
+class Near(eqx.Module):
+    """Pairs within a window: sources (targets, m), the same m displacements for every target, and their classes (m,).
+
+    A source that is not there has the number of sources, one past the last, and counts as 0.
+    """
+
+    sources: Array
+    index: Array
+
+    def apply(self, kernel: Array, features: Array) -> Array:
+        """As for `Dense`, the sum over the window."""
+        found = features.at[:, self.sources].get(mode="fill", fill_value=0.0)
+        return jnp.einsum("ofm,fimb->oib", kernel[..., self.index], found)
+
+
+Pairing = Dense | Near
 
 
 class RealField(eqx.Module):
@@ -60,20 +89,20 @@ class RealField(eqx.Module):
             "log_nu": jnp.log(jnp.linspace(1.0, self.rotors, self.rotors)),
         }
 
-    def coefficients(self, params: Weights, kernels: Weights, index: Array, site: Array, x: Array) -> tuple:
+    def coefficients(self, params: Weights, kernels: Weights, pairing: Pairing, site: Array, x: Array) -> tuple:
         """(c, s, a, b) of the targets from the values x (sources, b) of all others; a and b (rotors, targets, b).
 
-        index (targets, sources): the class of every pair; site (targets,): of every target.
+        site (targets,): the classes of the targets.
         """
         phase = params["omega"][:, None, None] * x
         odd = jnp.concatenate([x[None], jnp.sin(phase)])
         even = jnp.cos(phase)
-        from_odd = _apply(kernels["odd"], index, odd)
-        from_even = _apply(kernels["even"], index, even) + kernels["bias"][:, site, None]
+        from_odd = pairing.apply(kernels["odd"], odd)
+        from_even = pairing.apply(kernels["even"], even) + kernels["bias"][:, site, None]
         if not self.odd:
             from_odd, from_even = (
-                from_odd + _apply(kernels["even_to_odd"], index, even) + kernels["bias_odd"][:, site, None],
-                from_even + _apply(kernels["odd_to_even"], index, odd),
+                from_odd + pairing.apply(kernels["even_to_odd"], even) + kernels["bias_odd"][:, site, None],
+                from_even + pairing.apply(kernels["odd_to_even"], odd),
             )
         return from_odd[0], from_even[0], from_even[1:], from_odd[1:]
 
@@ -99,13 +128,8 @@ class RealField(eqx.Module):
         return x, (log_det + slope).sum(0)
 
 
-def _apply(kernel: Array, index: Array, features: Array) -> Array:
-    """Σ_{f,j} K[o, f, class(i, j)] h_f(x_j): kernel (o, f, classes), features (f, sources, b) -> (o, targets, b)."""
-    return jnp.einsum("ofij,fjb->oib", kernel[..., index], features)
-
-
 class AngleField(eqx.Module):
-    """The velocity of angles; see the module. `free`: each angle has its own field, no global rotation is a symmetry."""
+    """The velocity of angles; see the module. `free`: each angle has its own field; they cannot turn together."""
 
     harmonics: int = eqx.field(static=True)
     free: bool = eqx.field(static=True)
@@ -117,12 +141,12 @@ class AngleField(eqx.Module):
             kernels["field"] = jnp.zeros((knots, 2 * self.harmonics, sites))
         return {"kernels": kernels}
 
-    def coefficients(self, params: Weights, kernels: Weights, index: Array, site: Array, x: Array) -> tuple:
+    def coefficients(self, params: Weights, kernels: Weights, pairing: Pairing, site: Array, x: Array) -> tuple:
         """(a, b) of the targets, (harmonics, targets, b), from the angles x (sources, b) of all others."""
         phase = jnp.arange(1, self.harmonics + 1, dtype=x.dtype)[:, None, None] * x
-        weights = kernels["pair"][..., index]
-        a = -jnp.einsum("nij,njb->nib", weights, jnp.cos(phase))
-        b = jnp.einsum("nij,njb->nib", weights, jnp.sin(phase))
+        # harmonics as a batch: each has its own features
+        both = jax.vmap(lambda k, f: pairing.apply(k[None, None], f[None])[0])
+        a, b = -both(kernels["pair"], jnp.cos(phase)), both(kernels["pair"], jnp.sin(phase))
         if self.free:
             own = kernels["field"][:, site, None]
             a, b = a + own[: self.harmonics], b + own[self.harmonics :]
