@@ -7,9 +7,9 @@
 | sphere(3)              | Gauss–Legendre in z times equispaced in the azimuth                               |
 
 The weights are those of the base measure, so that what is summed is e^{−E/T} itself: a Gauss rule of n nodes x_k for
-ρ = e^{−V} has 1/w_k = Σ_{j<n} φ_j(x_k)², with φ_j = p_j √ρ its orthonormal functions (Golub & Welsch 1969). For periodic
-analytic functions, and for analytic functions that vanish with all derivatives at both ends, the trapezoid rule
-converges exponentially as well (Trefethen & Weideman 2014).
+ρ = e^{−V} has 1/w_k = Σ_{j<n} φ_j(x_k)², with φ_j = p_j √ρ its orthonormal functions (Golub & Welsch 1969). For
+periodic analytic functions, and for analytic functions that vanish with all derivatives at both ends, the trapezoid
+rule converges exponentially as well (Trefethen & Weideman 2014).
 """
 
 from __future__ import annotations

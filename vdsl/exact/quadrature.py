@@ -22,7 +22,7 @@ import numpy as np
 from vdsl.errors import Diagnostic, VfeError
 from vdsl.exact.answer import QUADRATURE, Answer, averages_wanted
 from vdsl.exact.averages import Targets, eliminate
-from vdsl.exact.cost import MAX_SECONDS, Cost, afford, elimination_cost
+from vdsl.exact.cost import MAX_BYTES, MAX_SECONDS, Cost, afford, elimination_cost
 from vdsl.exact.elimination import moments, plan
 from vdsl.exact.nodes import Densities, Density, Nodes, components, coordinate, count, has_nodes, nodes_of
 from vdsl.ir import interpret
@@ -59,11 +59,10 @@ def quadrature_cost(program: Program, theta: dict[str, float]) -> Cost:
     for fineness in _USUAL:
         graph = _sized(program, skeleton, fineness)
         symbolic = eliminate_symbolically(adjacent, order, graph.cardinalities, 32.0)
-        found = elimination_cost(graph, symbolic, sources=sources)
+        found = _with_tables(graph, elimination_cost(graph, symbolic, sources=sources))
         if found.feasible:
             break
-    pairs = 8.0 * sum(float(graph.cardinalities[g.scopes].astype(float).prod(1).sum()) for g in graph.groups)
-    return replace(found, method=_METHOD, bytes=found.bytes + 3 * pairs, seconds_estimate=2 * found.seconds_estimate)
+    return replace(found, seconds_estimate=3 * found.seconds_estimate)
 
 
 def solve_quadrature(program: Program, theta: dict[str, float], t: float, seed: int, samples: int) -> Answer:
@@ -144,11 +143,7 @@ class _Problem:
     def cost(self, fineness: float, rules: dict[str, Densities], sources: int = 0) -> Cost:
         """Of one elimination."""
         graph = _sized(self.program, self.skeleton, fineness, rules)
-        return replace(elimination_cost(graph, self.order(fineness, rules), sources=sources), method=_METHOD)
-
-    def order(self, fineness: float, rules: dict[str, Densities]) -> Symbolic:
-        """Of elimination; the same for all sizes of tables in practice, but their sizes are not."""
-        return plan(_sized(self.program, self.skeleton, fineness, rules))
+        return _with_tables(graph, elimination_cost(graph, plan(graph), sources=sources))
 
     def ln_z(self, fineness: float, rules: dict[str, Densities]) -> float:
         """Raises VfeError `too-expensive` before anything large is allocated."""
@@ -177,7 +172,7 @@ class _Problem:
         }
 
     def spreads(self, rules: dict[str, Densities]) -> dict[tuple[str, int], float]:
-        """⟨x²⟩ of every real component, averaged over the elements, by a coarse rule; none if that is not affordable."""
+        """⟨x²⟩ of every real component, averaged over the elements, by a coarse rule, if one is affordable."""
         fineness = next((s for s in (1.35, 1.0, 0.8, 0.65, 0.5) if self.cost(s, rules, 4).feasible), None)
         if fineness is None:
             return {}
@@ -355,6 +350,13 @@ def _sized(
 
     sizes = [np.full(program.elements(f), size(f)) for f in program.fields]
     return replace(skeleton, cardinalities=np.concatenate(sizes))
+
+
+def _with_tables(graph: FactorGraph, cost: Cost) -> Cost:
+    """The cost with the tables of the factors themselves, which large rules make large."""
+    entries = sum(float(graph.cardinalities[g.scopes].astype(float).prod(1).sum()) for g in graph.groups)
+    size = cost.bytes + 24 * entries
+    return replace(cost, bytes=size, feasible=cost.feasible and size <= MAX_BYTES, method=_METHOD)
 
 
 def _no_method(names: list[str]) -> VfeError:

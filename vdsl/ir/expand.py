@@ -17,7 +17,7 @@ import numpy as np
 from vdsl.ir import monomials as algebra
 from vdsl.ir.expansion import Block, Expansion, MonomialGroup
 from vdsl.ir.expr import Binary, Call, Expr, Item, Items, Read, Reduce, Select, Unary
-from vdsl.ir.factors import MAX_ENTRIES, coincidences, coordinates_of, decompose
+from vdsl.ir.factors import coincidences, coordinates_of, decompose
 from vdsl.ir.monomials import Monomial, Value
 from vdsl.ir.program import Program
 from vdsl.ir.sums import collect_terms, split_sums
@@ -31,6 +31,7 @@ from vdsl.ir.tables import (
     bodies,
     collect_reads,
     evaluate,
+    over_states,
     presence,
     unrolled,
 )
@@ -150,7 +151,9 @@ class _Collector:
     def tabulate(
         self, context: Context, node: Expr, elements: Elements, coefficient: np.ndarray, term: str, largest: int
     ) -> None:
-        made = list(_bodies(context, self.blocks, node, elements, coefficient, largest, MAX_ENTRIES - self.entries))
+        made = list(
+            _bodies(context, self.blocks, node, elements, coefficient, largest, context.max_entries - self.entries)
+        )
         for columns, monomial, ranks, table in made:
             self.entries += table.size
             self._add(term, columns, monomial, ranks, table)
@@ -306,11 +309,10 @@ def _symbol(
 ) -> Value:
     """What a read is in the algebra: an array over its states, a polynomial, a phase, or a vector of polynomials."""
     support = context.program.field(found.read.field).support
-    sign = np.broadcast_to(found.sign, (count,))[rows]
     if is_discrete(support):
-        plain, crossed = context.states[found.read.field]
-        by_state = plain[None] if (sign == 1).all() else np.where(sign[:, None] == 1, plain, crossed)
-        return by_state.reshape(len(by_state), *(q if a == ranks[0] else 1 for a, q in zip(axes, shape, strict=True)))
+        own = tuple(q if a == ranks[0] else 1 for a, q in zip(axes, shape, strict=True))
+        return over_states(context, found, rows, own)
+    sign = np.broadcast_to(found.sign, (count,))[rows]
     column = sign.astype(float).reshape(-1, *(1,) * len(axes)) if (sign != 1).any() else np.asarray(1.0)
     match support:
         case Angle():

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vdsl.ir.expr import Binary, Const, Expr, Ref, Unary
+from vdsl.ir.expr import Binary, Call, Const, Expr, Ref, Unary
 from vdsl.ir.program import Program
-from vdsl.ir.sums import collect_terms, column, number, split_sums
+from vdsl.ir.sums import collect_terms, column, inside, number, split_sums
 from vdsl.ir.tables import (
+    MAX_ENTRIES,
     SMALL_TABLE,
     Context,
     Elements,
@@ -33,7 +34,6 @@ from vdsl.ir.tables import (
     over_states,
 )
 
-MAX_ENTRIES = 2**25
 _ROUNDING = 1e-13
 
 
@@ -300,7 +300,7 @@ def _add_tables(
         k = int(rank.max()) + 1
         first_read = [int(np.argmax(rank == a)) for a in range(k)]
         shape = [context.cardinality[reads[r][1].field] for r in first_read]
-        if math.prod(shape) > largest or out.entries + len(rows) * math.prod(shape) > MAX_ENTRIES:
+        if math.prod(shape) > largest or out.entries + len(rows) * math.prod(shape) > context.max_entries:
             raise NotLocal
         values = {
             r.key: over_states(context, r, rows, tuple(shape[a] if a == axis else 1 for a in range(k)))
@@ -366,9 +366,14 @@ def _polynomial(context: Context, node: Expr, sums: Sums) -> Polynomial:
             return scaled(of(left), 1 / number(context, right))
         case Binary("*", left, right):
             return product(of(left), of(right))
+        case Binary("^", Call("abs", (z,)), Const(2) | Const(2.0)) if inside(context, Call("re", (z,))) is not None:
+            real, imaginary = of(Call("re", (z,))), of(Call("im", (z,)))
+            return added(product(real, real), product(imaginary, imaginary))
         case Binary("^", base, Const(2) | Const(2.0)):
             factor = of(base)
             return product(factor, factor)
+        case Call() if (moved := inside(context, node)) is not None:
+            return of(moved)
         case Ref():
             raise NotLocal
     return Polynomial(sums.of(context, node))

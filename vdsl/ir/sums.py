@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from vdsl.ir.expr import Binary, Const, Expr, Reduce, Select, Unary
+from vdsl.ir.expr import Binary, Call, Const, Expr, Reduce, Select, Unary
 from vdsl.ir.program import Program
 from vdsl.ir.tables import Context, Elements, NotLocal, evaluate, expand, presence
 
@@ -131,6 +131,8 @@ def split_sums(
                     raise NotLocal  # a mean over nothing: not a number
                 coefficient = coefficient / counts
             split_sums(context, body, every.take(present), coefficient[outer[present]], out, term)
+        case Call() if (moved := inside(context, node)) is not None:
+            split(moved, coefficient)
         case _:
             try:
                 out.tabulate(context, node, elements, coefficient, term, context.small_table)
@@ -142,6 +144,26 @@ def split_sums(
                     out.tabulate(context, node, elements, coefficient, term, context.max_table)
                 else:
                     out.absorb(trial)
+
+
+def inside(context: Context, node: Expr) -> Expr | None:
+    """re or im of a sum as the sum of re or im; None for anything else."""
+    if not isinstance(node, Call) or node.function not in ("re", "im"):
+        return None
+
+    def part(n: Expr) -> Expr:
+        return Call(node.function, (n,))
+
+    match node.arguments[0]:
+        case Reduce("sum" | "mean", _, body, _) as total:
+            return replace(total, body=part(body))
+        case Binary("+" | "-" as op, left, right):
+            return Binary(op, part(left), part(right))
+        case Binary("*", factor, Reduce("sum" | "mean", _, body, _) as total) if not context.reads(factor):
+            return replace(total, body=part(Binary("*", factor, body)))
+        case Binary("*" | "/" as op, Reduce("sum" | "mean", _, body, _) as total, factor) if not context.reads(factor):
+            return replace(total, body=part(Binary(op, body, factor)))
+    return None
 
 
 def _distributed(context: Context, node: Expr) -> Expr:

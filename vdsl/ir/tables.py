@@ -45,6 +45,7 @@ MAX_READS = 64
 SMALL_TABLE = 2**10
 MAX_TABLE = 2**16
 MAX_NODE_TABLE = 2**24
+MAX_ENTRIES = 2**25
 
 
 class NotLocal(Exception):
@@ -89,7 +90,8 @@ class Context:
 
     nodes: values that stand for the continuous fields, as if they had finitely many states: an array (q,), or for a
     vector a tuple of such arrays.
-    small_table, max_table: a body of up to so many states is tabulated as it stands; or at all.
+    small_table, max_table: a body of up to so many states is tabulated as it stands; or at all. max_entries: of all
+    tables together.
     """
 
     def __init__(self, program: Program, theta: dict[str, float], nodes: Mapping[str, NodeValues] | None = None):
@@ -97,7 +99,7 @@ class Context:
         self.theta = theta
         discrete = [f for f in program.fields if is_discrete(f.support)]
         self.cardinality = {f.name: cardinality(f.support) for f in discrete}
-        self.small_table, self.max_table = SMALL_TABLE, MAX_TABLE
+        self.small_table, self.max_table, self.max_entries = SMALL_TABLE, MAX_TABLE, MAX_ENTRIES
         self.first: dict[str, int] = {}
         start = 0
         for f in program.fields:
@@ -108,7 +110,7 @@ class Context:
             first = values[0][0] if isinstance(values[0], tuple) else values[0]
             self.states[name], self.cardinality[name] = values, len(first)
             self.small_table = max(self.small_table, len(first) ** 2)
-            self.max_table = MAX_NODE_TABLE
+            self.max_table, self.max_entries = MAX_NODE_TABLE, 8 * MAX_ENTRIES
         self.data = {d.name: d for d in program.data}
         self._definitions = {d.name: d.value for d in program.definitions}
         self._observables = {o.name: o.value for o in program.observables}
