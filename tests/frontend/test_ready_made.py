@@ -14,6 +14,7 @@ from vdsl.ir.configurations import random_configuration
 from vdsl.ir.expr import Expect, walk
 from vdsl.ir.interpret import energy, evaluate, evaluate_derived, observables
 from vdsl.ir.program import Program
+from vdsl.model import Model
 
 RNG = np.random.default_rng(3)
 FIELDS = {
@@ -87,6 +88,30 @@ def test_definitions_on_random_ensembles(kind: str) -> None:
     assert found["u"] == pytest.approx(1 - (w @ m2**2) / (3 * (w @ m2) ** 2))
     expected = np.sqrt(max(0, connected / (w @ k2) - 1)) / (2 * np.sin(np.pi / 4))
     assert found["xi"] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["spin", "sphere(3)", "complex", "angle", "potts(3)"])
+@pytest.mark.parametrize("lattice", ["square(3, 4)", "honeycomb(2, 3)"])
+def test_compiled_observables_are_the_interpreters(kind: str, lattice: str) -> None:
+    """Also the arguments of `expect`, a twist's data on bonds among them."""
+    text = OBSERVABLES
+    if kind in ("sphere(3)", "complex", "angle"):
+        coupling = {"sphere(3)": "dot(f[i], f[j])", "complex": "re(conj(f[i]) * f[j])", "angle": "cos(f[i] - f[j])"}
+        text += f"interaction bonds = -sum(<i, j> in nn: {coupling[kind]})\nderived y = helicity(f)\n"
+        p = program(f"param T = 1.7\nlattice {lattice}\nfield f : {kind}\ntemperature T\n" + text)
+    else:
+        p = model(kind, lattice, text)
+    compiled, theta = Model(p), {"T": 1.7}
+    x = random_configuration(p, RNG)
+    with jax.enable_x64(True):
+        found = compiled.observables(x, theta)
+        for o in p.observables:
+            assert float(found[o.name]) == pytest.approx(observables(p, x, theta)[o.name], rel=1e-9, abs=1e-9)
+        for d in p.derived:
+            for node in walk(d.value):
+                if isinstance(node, Expect):
+                    expected = evaluate(p, node.value, theta, x)
+                    assert float(compiled.evaluate(node.value, x, theta)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_ising_ring_against_its_transfer_matrix() -> None:

@@ -13,7 +13,7 @@ from vdsl.errors import InternalError
 from vdsl.frontend import ast, fold
 from vdsl.frontend.boundaries import check_antiperiodic
 from vdsl.frontend.canonical import canonical
-from vdsl.frontend.data import DataChecker
+from vdsl.frontend.data import LARGEST_DATA, DataChecker
 from vdsl.frontend.expressions import (
     CONSTANT,
     DEFAULT,
@@ -36,6 +36,7 @@ from vdsl.ir.expr import Const, DataRead, Expr, Param, Place, Reduce, Ref, SetOf
 from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Scalar, is_real
 from vdsl.ir.program import Data, Definition, Field, FrozenArray, Observable, Parameter, Range, Structure, Term
 from vdsl.ir.support import has_negation
+from vdsl.ir.twist import NotATwist
 
 DEEPEST_DEFAULT = 20
 _UNKNOWN = object()
@@ -108,13 +109,18 @@ class ModelDeclarations:
         return found
 
     def bond_span(self, bonds: str, axis: int, i: Place, j: Place) -> Expr:
-        """How many cells a bond of a set, given by its ends, spans along an axis: data, where the bonds differ."""
+        """How many cells a bond of a set, given by its ends, spans along an axis: data, where the bonds differ.
+
+        Raises NotATwist where these would be too many.
+        """
         sets = self.sets()
         if sets is None:
             raise InternalError("no lattice")
         steps = [c.displacement[axis] for c in sets.lattice.bond_classes(bonds)]
         if len(set(steps)) == 1:
             return Const(steps[0])
+        if sets.lattice.n_bonds(bonds) > LARGEST_DATA:
+            raise NotATwist("the lattice has too many bonds")
         name = f"{bonds}.{axis}"  # no name that a model could give
         if name not in self.spans:
             values = np.array(steps, float)[sets.lattice.bonds(bonds).cls]
