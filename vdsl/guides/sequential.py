@@ -16,7 +16,7 @@ Global symmetries hold exactly: a joint change of sign (reals and spins), rotati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +38,14 @@ from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, fe
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.program import Program
 
+_STEP_COST = 2.0  # of a step of sampling beside its units, in units
 _FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
 
 
 class Learned(eqx.Module):
     """The kept units of one species, T of them. shift (T, F): the start's part of η; unit (T, F): of learned η.
 
-    variables (T, size) and rows (T, F): where raw values and features live; levels (depth, W) padded with T. top: the
+    variables (T, size) and rows (T, F): where raw values and features live; levels (steps, W) padded with T. top: the
     natural parameter that must stay negative (the highest power of reals), or −1.
     """
 
@@ -183,9 +184,10 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     monomials = monomials_of(problem.expansion)
     if not serves(monomials):
         raise cannot_serve("sequential", f"{monomials.n_units} units are too many to learn one by one", "use a flow")
-    rest = independent_units(monomials)
-    kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     graph = Interactions(monomials.n_units, monomials.edges())
+    # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
+    rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
+    kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
     hidden = 24 if len(kept) <= 200 else 32
     counts = [len(p) for p in parents]
@@ -216,11 +218,14 @@ def build_sequential(choice: GuideChoice, program: Program, theta: Mapping[str, 
     rank = np.full(monomials.n_units, len(structure.order))
     rank[structure.order] = np.arange(len(structure.order))
     odd = flip(monomials) or frozenset()
-    learned = []
-    for number, s in enumerate(monomials.species):
-        positions = np.flatnonzero((structure.order >= s.start) & (structure.order < s.start + s.units))
-        if len(positions):
-            learned.append(_learned(monomials, structure, start, beta, rank, positions, number in odd, odd))
+    owners = np.array([monomials.species.index(monomials.species_of(v)) for v in structure.order], int)
+    numbers = np.unique(owners)
+    groups = [np.flatnonzero(owners == number) for number in numbers]
+    steps = _steps(structure.level, groups)
+    learned = [
+        _learned(monomials, structure, start, beta, rank, positions, rows, number in odd, odd)
+        for number, positions, rows in zip(numbers.tolist(), groups, steps, strict=True)
+    ]
     kept = np.zeros((monomials.n_variables, 1))
     for _, units in by_species(monomials, np.sort(structure.order)):
         kept[monomials.variables_of(units).reshape(-1)] = 1
@@ -243,6 +248,7 @@ def _learned(
     beta: float,
     rank: np.ndarray,
     positions: np.ndarray,
+    steps: np.ndarray,
     changes: bool,
     odd: frozenset[int],
 ) -> Learned:
@@ -282,18 +288,45 @@ def _learned(
         floor=reals(floor),
         variables=integers(monomials.variables_of(units)),
         rows=integers(monomials.rows_of(units)),
-        levels=integers(_levels(structure.level, positions)),
+        levels=integers(steps),
         species=s,
     )
 
 
-def _levels(level: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(depth, W): the numbers among `positions` of the units of every level, padded with their count."""
-    depth = int(level.max()) + 1
-    rows = [np.flatnonzero(level[positions] == d) for d in range(depth)]
-    out = np.full((depth, max(map(len, rows))), len(positions))
-    for d, row in enumerate(rows):
-        out[d, : len(row)] = row
+def _is_forest(graph: Interactions) -> bool:
+    """Whether there is no cycle among the units."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    weights = np.ones(len(graph.edges), np.int8)
+    matrix = csr_array((weights, (graph.edges[:, 0], graph.edges[:, 1])), shape=(graph.n, graph.n))
+    return len(graph.edges) == graph.n - connected_components(matrix, directed=False)[0]
+
+
+def _steps(level: np.ndarray, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For each group of positions: (steps, W), numbers within the group, padded with its size.
+
+    Units of a level may be drawn in several steps: levels are wide at the end and one unit wide at the beginning, and
+    padding costs as much as units do. The widest step is the one for which all steps together cost least.
+    """
+    depth = int(level.max(initial=-1)) + 1
+    counts = np.array([np.bincount(level[g], minlength=depth) for g in groups])
+
+    def cost(width: int) -> float:
+        per_level = -(-counts // width)
+        wide = np.minimum(counts.max(1), width).sum()
+        return float(per_level.max(0).sum() * (wide + _STEP_COST))
+
+    width = min(range(1, int(counts.max()) + 1), key=cost)
+    steps = (-(-counts // width)).max(0)
+    out = []
+    for g, count in zip(groups, counts, strict=True):
+        rows = np.full((int(steps.sum()), min(width, int(count.max()))), len(g))
+        for d in range(depth):
+            members = np.flatnonzero(level[g] == d)
+            for k, part in enumerate(np.array_split(members, steps[d]) if len(members) else ()):
+                rows[steps[:d].sum() + k, : len(part)] = part
+        out.append(rows)
     return out
 
 
