@@ -159,17 +159,17 @@ CODES: dict[str, Explanation] = {
         "lattice cubic(8, 8, 8)     # vdsl exact",
     ),
     "not-discrete": Explanation(
-        "exact answers need discrete fields",
-        "Elimination sums over states, so every field must be `spin`, `potts(q)`, `clock(q)` or `occupation`. Use "
-        "`vdsl solve` for continuous fields, or `vdsl sample` for an independent Markov chain. The exit code is 4.",
-        "field theta : angle     # vdsl exact",
+        "no exact method for a continuous field",
+        "Exact answers sum over states: those of `spin`, `potts(q)`, `clock(q)` and `occupation`, or the nodes of a "
+        "quadrature for `real`, `real[n]`, `complex`, `angle`, `U(1)`, `sphere(2)` and `sphere(3)`. Other fields have "
+        "none. Use `vdsl solve`, or `vdsl sample` for an independent Markov chain. The exit code is 4.",
+        "field U : SU(3)     # vdsl exact",
     ),
     "not-normalisable": Explanation(
         "ln Z is infinite: the energy does not grow in every direction",
-        "The energy is quadratic in real fields, but its matrix is not positive definite: along the mode that the "
-        "diagnostic names it is flat or falls. A free field without a mass on a periodic lattice is flat along the "
-        "uniform mode. Hold the mean in place with a mass or a wall, or add a power that bounds the energy. The exit "
-        "code is 3.",
+        "Along the mode or the field that the diagnostic names the energy is flat, or falls. A free field without a "
+        "mass on a periodic lattice is flat along the uniform mode. Hold the mean in place with a mass or a wall, or "
+        "add a power that bounds the energy. The exit code is 3.",
         "interaction kinetic = sum(<i, j> in nn: (phi[i] - phi[j])^2)     # vdsl exact",
     ),
     "not-local": Explanation(
