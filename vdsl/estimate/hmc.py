@@ -4,8 +4,8 @@ Leapfrog on the manifold of each field (`phase_space`), sweeps of the discrete f
 model's own symmetries as global moves. All chains move at once with a common step and a common, jittered length:
 
     step size   dual averaging of the mean acceptance to 0.8 (Hoffman & Gelman 2014, JMLR 15, 1593)
-    length      u·τ with u uniform in (0, 1). τ climbs to where d ln J / d ln τ = 1, J being the mean squared jump: the
-                most jump for the work. For a mode of frequency ω that is τ = π/ω
+    length      u·τ with u uniform in (0, 1). τ climbs to where d ln J / d ln τ = ½, J being the mean squared jump. One
+                mode of frequency ω settles at τ = 3.9/ω, many between those of the slow and the fast
     mass        of each element, its mean squared gradient: the mean curvature, for flat and for compact fields alike
 """
 
@@ -51,6 +51,7 @@ from vdsl.lowering.kernels import working_dtype
 from vdsl.model import Model
 
 ACCEPTANCE = 0.8
+ELASTICITY = 0.5  # of the jump in τ where τ settles; 1 is the most jump for the work, and leaves slow modes behind
 MOST_STEPS = 64  # leapfrog steps of one trajectory
 _ROWS = 32  # rows of kept samples that one call of the compiled program makes
 _WINDOWS, _BURN_IN = 4, 240  # windows of burning in, each of which ends with new masses; trajectories in all, at least
@@ -283,7 +284,7 @@ def adapt(tuning: Tuning, a: Adaptation, path: Trajectory) -> tuple[Tuning, Adap
     mean_log_step = share * log_step + (1 - share) * a.mean_log_step
     # Long jumps weigh more, so sums are compared, not single ratios.
     gain, jump = 0.95 * a.gain + path.growth, 0.95 * a.jump + path.jump
-    pull = jnp.clip(gain / jnp.maximum(jump, jnp.finfo(jump.dtype).tiny) - 1, -1, 1)
+    pull = jnp.clip(gain / jnp.maximum(jump, jnp.finfo(jump.dtype).tiny) - ELASTICITY, -1, 1)
     time = tuning.time * jnp.exp(0.1 * pull * (path.acceptance > 0.3))
     step = jnp.exp(log_step)
     time = jnp.clip(time, step, MOST_STEPS * step)

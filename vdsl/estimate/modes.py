@@ -37,6 +37,7 @@ from vdsl.estimate.stats import (
     log_mean_exp,
     replicates,
 )
+from vdsl.ir.interpret import visits
 
 if TYPE_CHECKING:
     from vdsl.ir.factors import FactorGraph
@@ -48,8 +49,8 @@ FAR_BELOW = 1 / 3  # a forward ESS below this fraction of the guide's own
 ENERGY_SIGMAS = 4.0
 MIXED = 1.2  # R-hat above this: the chains themselves disagree
 MOST_WORK, LEAST_CHAINS = 1.5e9, 16  # table reads, some ten seconds on two cores
-MOST_MOVED = 2e9  # numbers moved by leapfrog steps, some ten seconds on two cores …
-_UPDATES = 2000  # … of which each chain and each particle takes about so many
+MOST_NANOSECONDS = 2e10  # of one core …
+_GRADIENTS = 8_000  # … and about so many gradients for each chain, its share of the annealing included
 _CHUNK = 2048
 
 
@@ -57,8 +58,8 @@ _CHUNK = 2048
 class ModeCheck:
     """What a chain says about a guide. ln_z_forward, ln_z_bridge and energy (chain average) with their errors.
 
-    r_hat, acceptance, exchange, autocorrelation and method describe the chain, where `check_modes` ran it; ln_z_annealed
-    is what annealing found on the way to its starts.
+    r_hat, acceptance, exchange, autocorrelation and method describe the chain, where a check ran it; ln_z_annealed is
+    what annealing found on the way to its starts.
     """
 
     forward_ess: float
@@ -125,19 +126,21 @@ def check_modes_continuous(
     """The same for models with continuous fields, at the draw's θ and temperature.
 
     Populations annealed from a known density (`smc`) fall into wells and sectors as these weigh; chains of `hmc` start
-    from them. Where that would be more than `MOST_MOVED`, there are fewer particles, then fewer moves.
+    from them. Where that would be more than `MOST_NANOSECONDS`, there are fewer chains and particles, and fewer moves.
     """
     from vdsl.estimate.hmc import describe_chains, run_chains
     from vdsl.estimate.smc import anneal_starts
 
-    numbers = sum(s.elements * max(s.k, 1) for s in spaces_of(model.program))
-    share = min(1.0, MOST_MOVED / (numbers * _UPDATES * (chains + 4 * chains)))
-    particles = int(np.clip(round(16 * share), 4, 16))
-    moves = int(np.clip(round(thin * share * 16 / particles), 1, thin))
+    root = float(np.sqrt(min(1.0, MOST_NANOSECONDS / (_gradient_work(model) * _GRADIENTS * chains))))
+    chains, moves = max(round(chains * root), min(chains, LEAST_CHAINS)), max(round(thin * root), 1)
     start_key, run_key = jax.random.split(key)
-    starts = anneal_starts(model, draw.theta, draw.temperature, start_key, chains, 16, particles, moves)
+    starts = anneal_starts(model, draw.theta, draw.temperature, start_key, chains, 16, max(round(16 * root), 4), moves)
     with starts.precision():
-        stored, rates = run_chains(starts.target, starts.moves, run_key, starts.x, starts.tuning, kept, moves)
+        settling = kept // 4
+        stored, rates = run_chains(
+            starts.target, starts.moves, run_key, starts.x, starts.tuning, settling + kept, moves
+        )
+    stored = {f: v[:, settling:] for f, v in stored.items()}
     found = describe_chains(model, draw.theta, stored, rates | {"step_size": float(starts.tuning.step)}, "hmc")
     flat = {f: v.reshape(-1, *v.shape[2:]) for f, v in found.x.items()}
     batches = [
@@ -154,6 +157,11 @@ def check_modes_continuous(
         ln_z_annealed=starts.ln_z,
         warnings=check.warnings + _mixing(found.r_hat, found.autocorrelation, "hmc"),
     )
+
+
+def _gradient_work(model: Model) -> float:
+    """About how many nanoseconds a gradient takes: measured on φ⁴ and XY lattices of 16² and 32² to a factor of two."""
+    return visits(model.program) + 50.0 * sum(s.elements * max(s.k, 1) for s in spaces_of(model.program))
 
 
 def _mixing(r_hat: float, autocorrelation: float, method: str) -> tuple[Diagnostic, ...]:

@@ -4,10 +4,10 @@
     ln Ẑ = Σ_levels ln mean e^{−(t' − t)V},        resampled where weights have become uneven, then moved by HMC
 
 E[Ẑ] = Z for every population as long as levels, step sizes and places of resampling are fixed beforehand (Jarzynski
-1997, Phys. Rev. Lett. 78, 2690; Neal 2001, Stat. Comput. 11, 125; Del Moral, Doucet & Jasra 2006, J. R. Stat. Soc. B 68,
-411). A pilot population fixes them: each level as far as the conditional effective sample size stays above 0.9 (Zhou,
-Johansen & Aston 2016, J. Comput. Graph. Stat. 25, 701). U_0: normal densities for real numbers, of the widths a short
-run finds; uniform for everything compact or discrete.
+1997, Phys. Rev. Lett. 78, 2690; Neal 2001, Stat. Comput. 11, 125; Del Moral, Doucet & Jasra 2006, J. R. Stat. Soc. B
+68, 411). A pilot population fixes them: each level as far as the conditional effective sample size stays above 0.9
+(Zhou, Johansen & Aston 2016, J. Comput. Graph. Stat. 25, 701). U_0: normal densities for real numbers, of the widths a
+short run finds; uniform for everything compact or discrete.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ CONDITIONAL_ESS = 0.9
 RESAMPLE_BELOW = 0.5
 MOST_LEVELS = 400
 _AT_ONCE = 4096  # particles that one call of the compiled program moves
+_QUICK = 0.8  # the conditional ESS where only starts for chains are wanted
 _SCOUTS, _ROWS, _THIN = 64, 16, 4  # the short run that finds widths
 
 
@@ -92,7 +93,7 @@ def sample_smc(
         on_stage("finding widths")
         target = find_reference(make_target(model, theta, temperature), global_moves(model.program, theta), scout_key)
         on_stage("choosing temperatures")
-        levels = plan_levels(target, pilot_key, together, particles, moves)
+        levels, _ = plan_levels(target, pilot_key, 1, together * particles, moves)
         on_stage(f"annealing through {len(levels)} levels")
         found: list[Annealed] = []
         while sum(len(f.log_z) for f in found) < populations:
@@ -135,58 +136,83 @@ class Annealed:
 
 def anneal(target: Target, levels: list[Level], key: Array, populations: int, particles: int, moves: int) -> Annealed:
     """Populations through fixed levels."""
-    start_key, move_key = jax.random.split(key)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(start_key), np.uint32))
-    x = target.draw_reference(start_key, populations * particles)
-    log_w, log_z, rates = np.zeros((populations, particles)), np.zeros(populations), []
-    v, before = _excess(target, x), 0.0
+    state, move_key = _start(target, key, populations, particles)
+    rates = []
     for number, level in enumerate(levels):
-        log_w = log_w - (level.weight - before) * v.reshape(populations, particles)
-        before = level.weight
-        index = np.tile(np.arange(particles), (populations, 1))
-        if level.resample:
-            log_z += [log_mean_exp(w) for w in log_w]
-            index = np.stack([resample(w, rng) for w in log_w])
-            log_w = np.zeros_like(log_w)
-        index = (index + particles * np.arange(populations)[:, None]).ravel()
+        index = state.reweight(level.weight, level.resample)
         k = jax.random.fold_in(move_key, number)
-        x, energies, _, rate = _move(
-            target, level.tuning, k, x, jnp.asarray(index), _number(level.weight), False, moves
-        )
+        x, v, _, rate = _move(target, level.tuning, k, state.x, index, _number(level.weight), False, moves)
+        state.x, state.v = x, _finite(v)
         rates.append([float(r) for r in rate])
-        v = _finite(energies)
     a, b, c = np.mean(rates, axis=0)
-    return Annealed(x, log_z, (float(a), float(b), float(c)))
+    return Annealed(state.x, state.log_z, (float(a), float(b), float(c)))
 
 
-def plan_levels(target: Target, key: Array, populations: int, particles: int, moves: int) -> list[Level]:
-    """Levels from t = 0 to 1 by a pilot of populations·particles particles in one population."""
-    n = populations * particles
-    start_key, move_key = jax.random.split(key)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(start_key), np.uint32))
-    x = target.draw_reference(start_key, n)
+def plan_levels(
+    target: Target, key: Array, populations: int, particles: int, moves: int, least: float = CONDITIONAL_ESS
+) -> tuple[list[Level], Annealed]:
+    """Levels from t = 0 to 1 as far apart as the conditional ESS allows, and the populations that found them.
+
+    These are consistent, not unbiased: their own weights have chosen the levels.
+    """
+    state, move_key = _start(target, key, populations, particles)
     mass = {s.field: _unit_mass(target, s.field) for s in moving(target.spaces)}
-    tuning, everyone = Tuning(_number(0.3), _number(1.0), mass), jnp.arange(n)
+    tuning, everyone = Tuning(_number(0.3), _number(1.0), mass), jnp.arange(populations * particles)
     for number in range(4):  # the step size of the reference itself
         k = jax.random.fold_in(move_key, MOST_LEVELS + number)
-        x, _, tuning, _ = _move(target, tuning, k, x, everyone, _number(0.0), True, moves)
+        state.x, v, tuning, _ = _move(target, tuning, k, state.x, everyone, _number(0.0), True, moves)
+        state.v = _finite(v)
     levels: list[Level] = []
-    v, t, log_w = _excess(target, x), 0.0, np.zeros(n)
-    while t < 1:
-        t_next = max(_next_weight(v, t, log_w), min(1.0, t + 1 / MOST_LEVELS))
-        log_w, t = log_w - (t_next - t) * v, t_next
-        flag = t == 1 or ess(log_w) < RESAMPLE_BELOW
-        index = everyone
-        if flag:
-            index, log_w = jnp.asarray(resample(log_w, rng)), np.zeros(n)
+    rates = []
+    while state.weight < 1:
+        at = state.weight
+        t = max(_next_weight(state.v, at, state.log_w.ravel(), least), min(1.0, at + 1 / MOST_LEVELS))
+        uneven = ess((state.log_w - (t - at) * state.v.reshape(state.log_w.shape)).ravel()) < RESAMPLE_BELOW
+        flag = t == 1 or uneven
+        index = state.reweight(t, flag)
         k = jax.random.fold_in(move_key, len(levels))
-        x, energies, tuning, _ = _move(target, tuning, k, x, index, _number(t), True, moves)
-        v = _finite(energies)
+        state.x, v, tuning, rate = _move(target, tuning, k, state.x, index, _number(t), True, moves)
+        state.v = _finite(v)
+        rates.append([float(r) for r in rate])
         levels.append(Level(t, flag, tuning))
-    return levels
+    a, b, c = np.mean(rates, axis=0)
+    return levels, Annealed(state.x, state.log_z, (float(a), float(b), float(c)))
 
 
-def find_reference(target: Target, moves: tuple[Symmetry, ...], key: Array) -> Target:
+class _State:
+    """Populations on their way: positions, V (n,), weights within each population, ln Ẑ so far, and where they are."""
+
+    def __init__(self, x: Position, v: np.ndarray, shape: tuple[int, int], rng: np.random.Generator):
+        self.x, self.v, self.rng = x, v, rng
+        self.log_w, self.log_z, self.weight = np.zeros(shape), np.zeros(shape[0]), 0.0
+
+    def reweight(self, weight: float, resampled: bool) -> Array:
+        """Carries the weights to another level, and says which particle goes on in the place of each, (n,)."""
+        populations, particles = self.log_w.shape
+        self.log_w = self.log_w - (weight - self.weight) * self.v.reshape(self.log_w.shape)
+        self.weight = weight
+        index = np.tile(np.arange(particles), (populations, 1))
+        if resampled:
+            self.log_z = self.log_z + np.array([log_mean_exp(w) for w in self.log_w])
+            index = np.stack([resample(w, self.rng) for w in self.log_w])
+            self.log_w = np.zeros_like(self.log_w)
+        return jnp.asarray((index + particles * np.arange(populations)[:, None]).ravel())
+
+
+def _start(target: Target, key: Array, populations: int, particles: int) -> tuple[_State, Array]:
+    draw_key, move_key = jax.random.split(key)
+    x = target.draw_reference(draw_key, populations * particles)
+    v = _finite(_excess_energy(target, x))
+    return _State(x, v, (populations, particles), _generator(draw_key)), move_key
+
+
+def _generator(key: Array) -> np.random.Generator:
+    return np.random.default_rng(np.asarray(jax.random.key_data(key), np.uint32))
+
+
+def find_reference(
+    target: Target, moves: tuple[Symmetry, ...], key: Array, scouts: int = _SCOUTS, thin: int = _THIN
+) -> Target:
     """The target with normal densities for flat fields as wide as a short run of chains is.
 
     Means and variances of single elements are pulled towards the field's with the weight of 100 samples.
@@ -195,10 +221,10 @@ def find_reference(target: Target, moves: tuple[Symmetry, ...], key: Array) -> T
     if not flat:
         return target
     start_key, burn_key, run_key = jax.random.split(key, 3)
-    x = target.draw_reference(start_key, _SCOUTS)
-    x, tuning = burn(target, moves, burn_key, x, _ROWS, _THIN)
+    x = target.draw_reference(start_key, scouts)
+    x, tuning = burn(target, moves, burn_key, x, _ROWS, thin)
     check_finite(target, x)
-    state, weights = (x, tuning, fresh_adaptation(tuning)), jnp.ones((_ROWS, _THIN), working_dtype())
+    state, weights = (x, tuning, fresh_adaptation(tuning)), jnp.ones((_ROWS, thin), working_dtype())
     positions: list[Position] = []
     for part in range(2):
         state, _ = advance(target, moves, jax.random.fold_in(run_key, part), state, weights, False, hmc.MOST_STEPS)
@@ -235,17 +261,15 @@ def anneal_starts(
     particles: int,
     moves: int,
 ) -> Starts:
-    """Starts drawn from small annealed populations, each of which counts as its Ẑ says."""
-    scout_key, pilot_key, run_key, pick_key = jax.random.split(key, 4)
+    """Starts drawn from small annealed populations, each of which counts as its Ẑ says, or less so."""
+    scout_key, anneal_key, pick_key = jax.random.split(key, 3)
     context = partial(precision, model, theta, temperature, scout_key)
     symmetries = global_moves(model.program, theta)
     with context():
-        target = find_reference(make_target(model, theta, temperature), symmetries, scout_key)
-        levels = plan_levels(target, pilot_key, populations, particles, moves)
-        found = anneal(target, levels, run_key, populations, particles, moves)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(pick_key), np.uint32))
-        wanted = np.repeat(found.log_z, particles)
-        index = resample(wanted, rng, chains)
+        start = make_target(model, theta, temperature)
+        target = find_reference(start, symmetries, scout_key, min(_SCOUTS, chains), moves)
+        levels, found = plan_levels(target, anneal_key, populations, particles, moves, _QUICK)
+        index = resample(np.repeat(_flattened(found.log_z), particles), _generator(pick_key), chains)
         x = {f: v[jnp.asarray(index)] for f, v in found.x.items()}
     return Starts(target, symmetries, x, levels[-1].tuning, ln_z_of(found.log_z), context)
 
@@ -258,8 +282,8 @@ def resample(log_w: np.ndarray, rng: np.random.Generator, count: int | None = No
     return np.minimum(np.searchsorted(edges, (np.arange(n) + rng.random()) / n), len(w) - 1)
 
 
-def _next_weight(v: np.ndarray, t: float, log_w: np.ndarray) -> float:
-    """The largest t' ≤ 1 whose step keeps n (ΣWw)²/(ΣWw²) above `CONDITIONAL_ESS`·n, W the weights so far."""
+def _next_weight(v: np.ndarray, t: float, log_w: np.ndarray, least: float) -> float:
+    """The largest t' ≤ 1 whose step keeps (ΣWw)²/(ΣWw²) above `least`, W the normalised weights so far."""
     share = np.exp(log_w - log_w.max())
     share = share / share.sum()
 
@@ -268,12 +292,23 @@ def _next_weight(v: np.ndarray, t: float, log_w: np.ndarray) -> float:
         return float((share * w).sum() ** 2 / (share * w**2).sum())
 
     low, high = 0.0, 1 - t
-    if conditional(high) >= CONDITIONAL_ESS:
+    if conditional(high) > least:
         return 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if conditional(middle) > CONDITIONAL_ESS else (low, middle)
+        low, high = (middle, high) if conditional(middle) > least else (low, middle)
     return t + low
+
+
+def _flattened(log_z: np.ndarray) -> np.ndarray:
+    """Weights of populations to the power ≤ 1 that leaves half of them effective: none is the parent of all chains."""
+    low, high = 0.0, 1.0
+    if ess(log_z) >= 0.5:
+        return log_z
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if ess(middle * log_z) > 0.5 else (low, middle)
+    return low * log_z
 
 
 @eqx.filter_jit
@@ -299,7 +334,7 @@ def _move(
 def _retune(tuning: Tuning, path: hmc.Trajectory) -> Tuning:
     """Small steps towards the acceptance, length and masses that `hmc` aims at: levels follow each other closely."""
     tiny = jnp.finfo(path.jump.dtype).tiny
-    pull = jnp.clip(path.growth / jnp.maximum(path.jump, tiny) - 1, -1, 1)
+    pull = jnp.clip(path.growth / jnp.maximum(path.jump, tiny) - hmc.ELASTICITY, -1, 1)
     step = jnp.minimum(tuning.step * jnp.exp(path.acceptance - hmc.ACCEPTANCE), hmc.LONGEST_STEP)
     time = jnp.clip(tuning.time * jnp.exp(0.1 * pull), step, hmc.MOST_STEPS * step)
     mass = {}
@@ -312,10 +347,6 @@ def _retune(tuning: Tuning, path: hmc.Trajectory) -> Tuning:
 @eqx.filter_jit
 def _excess_energy(target: Target, x: Position) -> Array:
     return target.energy(x) - target.reference(x)
-
-
-def _excess(target: Target, x: Position) -> np.ndarray:
-    return _finite(_excess_energy(target, x))
 
 
 def _finite(v: Array) -> np.ndarray:
