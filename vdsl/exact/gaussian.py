@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
-from vdsl.exact.answer import Answer, ExactValue, evaluated, summarise
+from vdsl.exact.answer import BLOCKS, Answer, ExactValue, evaluated, summarise
 from vdsl.exact.batch import CHUNK, FlatEvaluator
 from vdsl.exact.closed_form import Thermodynamics
 from vdsl.exact.cost import MAX_BYTES, MAX_SECONDS, Cost, afford
@@ -31,6 +31,7 @@ from vdsl.ir.program import Program
 from vdsl.ir.tables import Context
 
 MOST_FACTORS = 8  # of a monomial: Wick's theorem has 105 pairings then
+_MOST_NUMBERS = 2**27  # in all the samples together
 _MOST_PAIRS = 2**24  # of entries of two quadratic sums whose covariance is wanted
 
 
@@ -70,6 +71,7 @@ def solve_gaussian(
         if value is not None:
             averages[e] = ExactValue(value)
     rest = [e for e in exprs if e not in averages]
+    samples = max(min(samples, _MOST_NUMBERS // form.n), 2 * BLOCKS)
     sampled, blocks = _sampled(context, normal, rest, seed, samples) if rest else ({}, {})
     method = f"Gaussian determinant by {precision.method}"
     method += f"; {samples} exact samples for what is no polynomial of low degree" if rest else ""
@@ -126,9 +128,15 @@ class Normal:
         if one is None or two is None:
             return None
         (g, i, j, m), (h, k, l, n) = one, two
+        total = self.t * float(g @ self.precision.solve(h))
+        if not len(i) or not len(k):
+            return total
+        forms = (QuadraticForm(len(g), *entries, np.zeros(0), 0.0) for entries in ((i, j, m), (k, l, n)))
+        trace = self.precision.trace(*forms)
+        if trace is not None:
+            return total + 2 * self.t**2 * trace
         if len(i) * len(k) > _MOST_PAIRS:
             return None
-        total = self.t * float(g @ self.precision.solve(h))
         step = max(1, 2**20 // max(len(k), 1))
         for start in range(0, len(i), step):
             rows = slice(start, start + step)

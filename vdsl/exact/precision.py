@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -17,7 +18,7 @@ import scipy.sparse.linalg
 
 from vdsl.ir.expansion import QuadraticForm
 
-MAX_DENSE = 2048
+MAX_DENSE, MAX_INVERTED = 2048, 6000
 _SINGULAR = 1e-13  # a pivot or an eigenvalue this small beside the largest is zero to rounding, n times over
 
 
@@ -42,6 +43,10 @@ class Precision(ABC):
     @abstractmethod
     def inverse(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """(A⁻¹)_ij, elementwise for arrays of the same shape."""
+
+    @abstractmethod
+    def trace(self, m: QuadraticForm, n: QuadraticForm) -> float | None:
+        """tr(M A⁻¹ N A⁻¹) where that is cheaper than entry by entry, else None."""
 
     @abstractmethod
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,15 +90,20 @@ class Dense(Precision):
         if (pivots**2).min(initial=math.inf) <= _SINGULAR * form.n * np.diagonal(a).max(initial=0.0):
             raise _worst(a)
         self.log_det = 2 * float(np.log(pivots).sum())
-        self._covariance: np.ndarray | None = None
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         return scipy.linalg.cho_solve((self.factor, True), b)
 
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """A⁻¹."""
+        return self.solve(np.eye(len(self.factor)))
+
     def inverse(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        if self._covariance is None:
-            self._covariance = self.solve(np.eye(len(self.factor)))
-        return self._covariance[i, j]
+        return self.covariance[i, j]
+
+    def trace(self, m: QuadraticForm, n: QuadraticForm) -> float | None:
+        return _trace(self.covariance, m, n)
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         z = rng.standard_normal((len(self.factor), count))
@@ -120,22 +130,30 @@ class Sparse(Precision):
             raise NotPositive(float(pivots[worst]), "as a pivot of its elimination", variable)
         self.log_det = float(np.log(pivots).sum())
         self.pivots = pivots
-        self._columns: dict[int, np.ndarray] = {}
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         return self.lu.solve(b)
 
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """A⁻¹, of at most MAX_INVERTED variables."""
+        return self.solve(np.eye(len(self.pivots)))
+
     def inverse(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        wanted = np.unique(j)
-        out = np.empty(np.shape(j))
+        wanted, place = np.unique(j, return_inverse=True)
+        if len(wanted) > 64 and len(self.pivots) <= MAX_INVERTED:
+            return self.covariance[i, j]
+        out, place = np.empty(np.shape(j)), place.reshape(np.shape(j))
         for start in range(0, len(wanted), 256):
             some = wanted[start : start + 256]
             unit = np.zeros((len(self.pivots), len(some)))
             unit[some, np.arange(len(some))] = 1.0
-            columns = self.solve(unit)
-            here = (j >= some[0]) & (j <= some[-1])
-            out[here] = columns[np.asarray(i)[here], np.searchsorted(some, np.asarray(j)[here])]
+            here = (place >= start) & (place < start + len(some))
+            out[here] = self.solve(unit)[np.asarray(i)[here], place[here] - start]
         return out
+
+    def trace(self, m: QuadraticForm, n: QuadraticForm) -> float | None:
+        return _trace(self.covariance, m, n) if len(self.pivots) <= MAX_INVERTED else None
 
     def sample(self, count: int, rng: np.random.Generator) -> np.ndarray:
         z = rng.standard_normal((len(self.pivots), count)) / np.sqrt(self.pivots)[:, None]
@@ -152,9 +170,7 @@ class Spectral(Precision):
     def __init__(self, n: int, cells: Cells, blocks: np.ndarray):
         self.cells, self.axes = cells, tuple(range(len(cells.shape)))
         channels = cells.place.shape[1]
-        shaped = blocks.reshape(*cells.shape, channels, channels)
-        self.hat = np.conj(np.fft.fftn(shaped, axes=self.axes))
-        eigenvalues, self.vectors = np.linalg.eigh(self.hat)
+        eigenvalues, self.vectors = np.linalg.eigh(self._hat(blocks))
         flat = int(np.argmin(eigenvalues))
         lowest = float(eigenvalues.reshape(-1)[flat])
         if lowest <= _SINGULAR * float(eigenvalues.max()):
@@ -168,6 +184,18 @@ class Spectral(Precision):
         self.variable_cell[cells.place] = np.arange(len(cells.place))[:, None]
         self.variable_channel[cells.place] = np.arange(channels)
         self._kernel: np.ndarray | None = None
+
+    def _hat(self, blocks: np.ndarray) -> np.ndarray:
+        shaped = blocks.reshape(*self.cells.shape, *blocks.shape[1:])
+        return np.conj(np.fft.fftn(shaped, axes=self.axes))
+
+    def trace(self, m: QuadraticForm, n: QuadraticForm) -> float | None:
+        one, two = _circulant(m, self.cells), _circulant(n, self.cells)
+        if one is None or two is None:
+            return None
+        inverse = self._power(-1.0)
+        product = self._hat(one) @ inverse @ self._hat(two) @ inverse
+        return float(np.trace(product, axis1=-2, axis2=-1).real.sum())
 
     def _power(self, exponent: float) -> np.ndarray:
         scaled = self.vectors * (self.eigenvalues**exponent)[..., None, :]
@@ -225,6 +253,11 @@ def _circulant(form: QuadraticForm, cells: Cells) -> np.ndarray | None:
     blocks = np.zeros(count * channels * channels)
     blocks[sorted_keys[starts]] = mean
     return blocks.reshape(count, channels, channels)
+
+
+def _trace(covariance: np.ndarray, m: QuadraticForm, n: QuadraticForm) -> float:
+    one, two = (scipy.sparse.csr_array((q.values, (q.rows, q.columns)), (q.n, q.n)) @ covariance for q in (m, n))
+    return float(np.einsum("ij,ji->", one, two))
 
 
 def _worst(a: np.ndarray) -> NotPositive:
