@@ -46,11 +46,12 @@ def thin(cell: np.ndarray, sides: tuple[int, ...], kept: np.ndarray, most: int) 
     if not whole and (len(set(parity.tolist())) > 1 or 2 * len(kept) != len(cell)):
         return kept, []
     place = cell - (0 if whole else int(parity[0])) * np.eye(cell.shape[1], dtype=int)[0]
-    sites, width, even = kept, 1, not whole
+    line = cell.shape[1] == 1  # where even parity is the wider lattice itself
+    sites, width, even = kept, 2 if line and not whole else 1, not (line or whole)
     found: list[Refinement] = []
     while (len(sites) > most or not found) and all(side % (2 * width) == 0 for side in sides) and len(sites) >= 8:
         at = place[sites] // width
-        if even or cell.shape[1] == 1:
+        if even or line:
             stays, near = np.all(at % 2 == 0, axis=1), width * (np.sqrt(2) if even else 1.0)
             even, width = False, 2 * width
         else:
