@@ -10,6 +10,7 @@ import pytest
 import vdsl
 from references.headers import EXAMPLES, reference
 from references.models import REFERENCES
+from vdsl.errors import VfeError
 from vdsl.ir import interpret
 from vdsl.ir.configurations import random_configuration
 from vdsl.ir.interpret import resolve_parameters
@@ -49,6 +50,15 @@ SOLVED_CONTINUOUS = {
     "complex_scalar": ({"L": 2}, 0.8),
     "double_well_chain": ({"N": 8}, 0.8),
     "compressible_ising": ({"L": 3}, 0.8),
+    "kitaev_heisenberg": ({"L": 2, "J": 0.0, "K": 0.0}, 0.999),
+    "u1": ({"L": 2, "beta": 1.0}, 0.8),
+}
+EXACT_CONTINUOUS = {
+    "free_field": {},
+    "random_springs": {},
+    "ring_polymer": {},
+    "heisenberg_chain": {"N": 6},
+    "double_well_chain": {"N": 6},
 }
 
 
@@ -64,6 +74,28 @@ def test_exact_answer_is_the_reference(name: str) -> None:
     assert float(exact.free_energy) == pytest.approx(-exact.temperature * header.ln_z, rel=1e-10)
     entropy = float(exact.energy) / exact.temperature + float(exact.ln_z)
     assert float(exact.entropy) == pytest.approx(entropy, abs=1e-9 * max(1, abs(entropy)))
+
+
+@pytest.mark.parametrize("name", EXACT_CONTINUOUS)
+def test_exact_answer_of_a_continuous_field_is_the_reference(name: str) -> None:
+    parameters = EXACT_CONTINUOUS[name]
+    ln_z = REFERENCES[name](**{**reference(MODELS[name]).parameters, **parameters})
+    assert float(load(name, **parameters).exact().ln_z) == pytest.approx(ln_z, rel=1e-10)
+
+
+def test_exact_averages_of_solved_models() -> None:
+    """ξ₂ of a free field is 1/m exactly and χ is 1/m²; ⟨S·S'⟩ of neighbours is coth K − 1/K on an open chain."""
+    free = load("free_field", L=8, m2=0.25).exact()
+    assert free.derived["xi"].value == pytest.approx(2.0, rel=1e-9)
+    assert free.derived["chi"].value == pytest.approx(4.0, rel=1e-9)
+    chain = load("heisenberg_chain", N=5, T=0.5).exact()
+    assert chain.observables["C1"].value == pytest.approx(1 / np.tanh(2.0) - 0.5, rel=1e-9)
+
+
+def test_models_without_a_guide_say_so() -> None:
+    with pytest.raises(VfeError) as found:
+        vdsl.solve(load("su3", L=2), steps=1, quiet=True)
+    assert [d.code for d in found.value.diagnostics] == ["no-guide"]
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -92,7 +124,7 @@ def test_solving_reaches_the_reference(name: str) -> None:
     parameters, ess = SOLVED_CONTINUOUS[name]
     model = load(name, **parameters)
     ln_z = REFERENCES[name](**{**reference(MODELS[name]).parameters, **parameters})
-    run = vdsl.solve(model, seed=1, steps=300, samples=4096, quiet=True)
+    run = vdsl.solve(model, seed=1, steps=150, samples=4096, quiet=True)
     rounding = 1e-6 * max(1.0, abs(ln_z))
     assert abs(run.ln_z.value - ln_z) < 3 * run.ln_z.error + rounding
     assert run.ln_z.error < 0.03
