@@ -113,9 +113,9 @@ def test_xy_torus(coupling, expected):
     assert result.ln_z.value == pytest.approx(expected + 9 * TWO_PI, abs=2e-9)
 
 
-@pytest.mark.parametrize(("m2", "lam", "expected"), [(1.0, 1.0, -1.91218715), (-4.0, 6.975, 1.96982428)])
-def test_phi4_torus(m2, lam, expected):
-    assert solved(PHI4, m2=m2, lam=lam).ln_z.value == pytest.approx(expected, abs=1e-8)
+@pytest.mark.parametrize(("length", "m2", "lam", "expected"), [(3, 1.0, 1.0, -1.91218715), (4, -4.0, 8.0, 2.40513896)])
+def test_phi4_torus(length, m2, lam, expected):
+    assert solved(PHI4, L=length, m2=m2, lam=lam).ln_z.value == pytest.approx(expected, abs=1e-8)
 
 
 @pytest.mark.parametrize(("m2", "lam", "z"), [(1.0, 1.0, 1.36842685574), (-4.0, 8.0, 2.08287403447)])

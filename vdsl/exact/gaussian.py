@@ -17,11 +17,11 @@ import math
 import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
-from vdsl.exact.answer import BLOCKS, Answer, ExactValue, evaluated, summarise
+from vdsl.exact.answer import BLOCKS, Answer, ExactValue, averages_wanted, evaluated, summarise
 from vdsl.exact.batch import CHUNK, FlatEvaluator
 from vdsl.exact.closed_form import Thermodynamics
 from vdsl.exact.cost import MAX_BYTES, MAX_SECONDS, Cost, afford
-from vdsl.exact.precision import MAX_DENSE, Cells, NotPositive, Precision, is_circulant, take_apart
+from vdsl.exact.precision import MAX_DENSE, MAX_INVERTED, Cells, NotPositive, Precision, is_circulant, take_apart
 from vdsl.ir.expand import ExpansionSums
 from vdsl.ir.expansion import Expansion, QuadraticForm
 from vdsl.ir.expr import Expr
@@ -44,6 +44,8 @@ def gaussian_cost(program: Program, form: QuadraticForm) -> Cost:
         size, seconds = 24.0 * form.n**2, 1e-10 * form.n**3
     else:  # nested dissection fills in n^{4/3} entries in three dimensions, fewer in two
         size, seconds = 64.0 * form.n ** (4 / 3), 2e-9 * form.n**2
+        if averages_wanted(program) and form.n <= MAX_INVERTED:
+            size, seconds = size + 24.0 * form.n**2, seconds + 1e-6 * form.n**2
     feasible = size <= MAX_BYTES and seconds <= MAX_SECONDS
     return Cost(float(len(form.rows)), size, seconds + 1e-3, feasible, "Gaussian determinants")
 

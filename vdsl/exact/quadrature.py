@@ -119,7 +119,7 @@ class _Problem:
             levels.append(fineness)
         if len(levels) < 3:
             top = levels[-1] if levels else 1.0
-            fine = [top * s for s in (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)]
+            fine = [top * s for s in (0.6, 0.7, 0.75, 0.8, 0.9, 1.0, 1.1, 1.2)]
             levels = [s for s in fine if self.cost(s, rules, 2).feasible]
         if len(levels) < 2:
             afford(self.cost(0.7, rules, 2))
