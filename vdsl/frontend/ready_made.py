@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from vdsl.frontend import ast, places
 from vdsl.frontend.findings import declared
 from vdsl.frontend.values import BROKEN, Axis, Broken, Quantity, Value
-from vdsl.ir import order, twist
+from vdsl.ir import order, trial, twist
 from vdsl.ir.expr import Binary, Binder, Call, Const, Expect, Expr, Place, Reduce, SetOf
 from vdsl.ir.kinds import INT, REAL
 from vdsl.ir.lattice import PERIODIC, Lattice
@@ -204,7 +204,7 @@ def _helicity(e: Elaborator, field: Field, node: ast.CallExpr, lattice: Lattice)
             try:
                 slope = twist.derivative(energy.expr, field, axis, model)
                 curvature = twist.derivative(slope, field, axis, model)
-            except twist.NotATwist as found:
+            except trial.TooInvolved as found:
                 return e.error(
                     "not-a-twist",
                     f"`{field.name}` cannot be twisted in the interaction `{name}`: {found}",

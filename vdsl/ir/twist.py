@@ -9,18 +9,15 @@ Jasnow 1973, Phys. Rev. A 8, 1111). That each element stays the same is tried on
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 
-from vdsl.ir.configurations import random_values
 from vdsl.ir.expr import (
     Binary,
-    Binder,
     Call,
     Const,
     DataRead,
@@ -28,38 +25,30 @@ from vdsl.ir.expr import (
     IndexVar,
     Item,
     Items,
-    Param,
     Place,
     Read,
     Reduce,
-    Ref,
     Select,
     Unary,
     children,
     walk,
 )
-from vdsl.ir.interpret import evaluate
-from vdsl.ir.lattice import OPEN, Lattice
-from vdsl.ir.program import Data, Field, Program
+from vdsl.ir.lattice import OPEN
+from vdsl.ir.program import Field
 from vdsl.ir.support import Angle, Complex, Group, Real, Sphere, event_shape, is_complex
+from vdsl.ir.trial import OVER_SITES, TooInvolved, World, vanishes
 
 ZERO, ONE = Const(0), Const(1)
-MOST_ELEMENTS = 4096  # of the sums over components and axes that are written out to try a symmetry
-_SITES = ("sites", "links", "plaquettes", "bonds", "pairs")
-Declared = Callable[[str], Field | Data]
 
 
-class NotATwist(Exception):
+class NotATwist(TooInvolved):
     """The energy has no such derivative; the text says why."""
 
 
 @dataclass(frozen=True)
-class Model:
-    """What the derivative must know: the lattice, fields and data by name, and the cells that a bond of a set
-    spans along an axis, as an expression in its ends, which it is given as `Place`s."""
+class Model(World):
+    """What the derivative must know besides: how many cells a bond of a set, given by its ends, spans along an axis."""
 
-    lattice: Lattice
-    declared: Declared
     span: Callable[[str, int, Place, Place], Expr]
 
 
@@ -74,7 +63,10 @@ def can_turn(field: Field) -> bool:
 
 
 def derivative(energy: Expr, field: Field, axis: int, model: Model) -> Expr:
-    """∂E/∂a. Raises NotATwist where a value's distance is unknown, or where E does not only depend on differences."""
+    """∂E/∂a.
+
+    Raises NotATwist where a distance is unknown or E is no function of differences, TooInvolved where that is not told.
+    """
     return _Derivative(field, axis, model).of(energy, {})
 
 
@@ -229,7 +221,7 @@ class _Derivative:
         """The frame with the sites that a reduction binds; the ends of a bond have one anchor, those of a pair two."""
         bound = dict(frame)
         for binder in e.binders:
-            if binder.over.kind not in _SITES:
+            if binder.over.kind not in OVER_SITES:
                 continue
             self.anchors += 1
             first = binder.variables[0]
@@ -253,140 +245,8 @@ class _Derivative:
         if turned == ZERO:
             return
         for seed in range(2):
-            if not _vanishes(turned, e, self.model, np.random.default_rng(seed)):
+            if not vanishes(turned, e, self.model, np.random.default_rng(seed)):
                 raise NotATwist("its terms change when all values turn together")
-
-
-# Trying that an element vanishes
-
-
-def _vanishes(body: Expr, e: Reduce, model: Model, rng: np.random.Generator) -> bool:
-    """Whether the sum of `body` over the integers and axes that a reduction binds is zero at random values."""
-    values: dict[Any, Expr] = {}
-    total, scale = 0j, 0.0
-    for numbers in _combinations([b for b in e.binders if b.over.kind not in ("sites", "bonds", "pairs")], model):
-        try:
-            if e.where is not None and not evaluate(_EMPTY, _at(e.where, numbers, values, model, rng), {}):
-                continue
-            found = complex(evaluate(_EMPTY, _at(body, numbers, values, model, rng), {}))
-        except (TypeError, ValueError, IndexError, KeyError):
-            raise NotATwist("it is too involved for the symmetry to be tried") from None
-        total, scale = total + found, scale + abs(found)
-    return abs(total) <= 1e-9 * (1 + scale)
-
-
-def _combinations(binders: list[Binder], model: Model) -> Iterator[dict[str, int]]:
-    """The values of the variables that are not sites."""
-    axes = range(model.lattice.n_axes)
-    choices: list[list[dict[str, int]]] = []
-    for b in binders:
-        match b.over.kind:
-            case "range":
-                choices.append([{b.variables[0]: k} for k in range(*b.over.bounds)])
-            case "axes":
-                choices.append([{b.variables[0]: k} for k in axes])
-            case "links":
-                choices.append([{b.variables[1]: k} for k in axes])
-            case "planes" | "plaquettes":
-                mu, nu = b.variables[-2:]
-                choices.append([{mu: p, nu: q} for p, q in model.lattice.planes])
-    if np.prod([len(c) for c in choices], dtype=float) > MOST_ELEMENTS:
-        raise NotATwist("it is too involved for the symmetry to be tried")
-    for chosen in itertools.product(*choices):
-        yield {name: k for part in chosen for name, k in part.items()}
-
-
-def _at(e: Any, numbers: dict[str, int], values: dict[Any, Expr], model: Model, rng: np.random.Generator) -> Any:
-    """An expression with all that it reads replaced by numbers: equal places by equal ones, kept in `values`."""
-
-    def kept(key: Any, make: Callable[[], Expr]) -> Expr:
-        if key not in values:
-            values[key] = make()
-        return values[key]
-
-    def again(x: Any) -> Any:
-        return _at(x, numbers, values, model, rng)
-
-    def fixed(axis: int | str | None) -> int | str | None:
-        return numbers.get(axis, axis) if isinstance(axis, str) else axis
-
-    match e:
-        case IndexVar(name):
-            return Const(numbers[name]) if name in numbers else kept(e, lambda: Const(int(rng.integers(1000))))
-        case Param() | Ref():
-            return kept(e, lambda: Const(float(rng.uniform(0.5, 2.0))))
-        case Read(name, place, axis, component):
-            value = kept(
-                (name, again(place), fixed(axis)),
-                lambda: _literal(random_values(_field(model, name).support, 1, rng)[0]),
-            )
-            if not component:
-                return value
-            return Item(value, tuple(again(c) for c in component))
-        case DataRead(name, _, places, axis, index):
-            found = model.declared(name)
-            if not isinstance(found, Data):
-                raise NotATwist("data are missing")
-            left = found.values.values.ndim - (found.on is not None) - len(index)
-            shape = found.values.values.shape[-1:] if left else ()
-            key = (name, again(places), fixed(axis), again(index))
-            return kept(key, lambda: _literal(rng.uniform(0.5, 2.0, shape)))
-        case Place(base, steps, number):
-            moved: dict[Any, int] = {}
-            for axis, amount in steps:
-                at = fixed(axis)
-                moved[at] = moved.get(at, 0) + int(evaluate(_EMPTY, again(amount), {}))
-            kept_steps = tuple(sorted((str(a), n) for a, n in moved.items() if n))
-            return (base, kept_steps, again(number))
-        case Reduce(op, binders, body, where):
-            if any(b.over.kind in _SITES for b in binders):
-                return kept(e, lambda: Const(float(rng.uniform(0.5, 2.0))))
-            parts = []
-            for more in _combinations(list(binders), model):
-                inner = numbers | more
-                if where is None or evaluate(_EMPTY, _at(where, inner, values, model, rng), {}):
-                    parts.append(evaluate(_EMPTY, _at(body, inner, values, model, rng), {}))
-            return _literal(_folded(op, parts))
-        case tuple():
-            return tuple(again(x) for x in e)
-        case Const() | None:
-            return e
-        case Unary() | Binary() | Select() | Call() | Items() | Item():
-            return replace(e, **{f.name: again(v) for f in fields(e) if not isinstance(v := getattr(e, f.name), str)})
-    raise TypeError(e)
-
-
-_EMPTY = Program("", None, (), (), Const(1.0))
-
-
-def _field(model: Model, name: str) -> Field:
-    found = model.declared(name)
-    if not isinstance(found, Field):
-        raise NotATwist("a field is missing")
-    return found
-
-
-def _literal(value: Any) -> Expr:
-    """A number or a vector of numbers; TypeError for matrices, which are no literals."""
-    array = np.asarray(value)
-    if array.ndim == 0:
-        return Const(array.item())
-    if array.ndim == 1:
-        return Items(tuple(Const(x.item()) for x in array))
-    raise TypeError("a matrix")
-
-
-def _folded(op: str, parts: list[Any]) -> Any:
-    match op:
-        case "sum":
-            return sum(parts)
-        case "mean":
-            return sum(parts) / len(parts)
-        case "prod":
-            return np.prod(parts)
-        case "max":
-            return max(parts)
-    return min(parts)
 
 
 # Expressions
@@ -403,7 +263,7 @@ def _own_reads(e: Expr, field: str) -> list[Read]:
         node = stack.pop()
         if isinstance(node, Read) and node.field == field:
             found.append(node)
-        if not (isinstance(node, Reduce) and any(b.over.kind in _SITES for b in node.binders)):
+        if not (isinstance(node, Reduce) and any(b.over.kind in OVER_SITES for b in node.binders)):
             stack.extend(c for c in children(node) if not isinstance(c, Place))
     return found
 
@@ -427,12 +287,10 @@ def _where(r: Read | DataRead) -> tuple[Any, Any]:
 def _number(r: Read | DataRead, model: Model) -> Expr:
     """A real number made of what is read."""
     if isinstance(r, DataRead):
-        found = model.declared(r.data)
-        if not isinstance(found, Data):
-            raise NotATwist("data are missing")
+        found = model.data(r.data)
         scalar = found.values.values.ndim == (found.on is not None) + len(r.index)
         return r if scalar else Item(r, (Const(0),))
-    support = _field(model, r.field).support
+    support = model.field(r.field).support
     rest = len(event_shape(support)) - len(r.component)
     value = replace(r, component=(*r.component, *(Const(0),) * rest))
     return Call("re", (value,)) if is_complex(support) else value
