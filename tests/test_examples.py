@@ -9,7 +9,7 @@ import pytest
 
 import vdsl
 from references.headers import EXAMPLES, reference
-from references.models import REFERENCES
+from references.models import REFERENCES, xy_helicity
 from vdsl.errors import VfeError
 from vdsl.ir import interpret
 from vdsl.ir.configurations import random_configuration
@@ -52,6 +52,12 @@ SOLVED_CONTINUOUS = {
     "compressible_ising": ({"L": 3}, 0.8),
     "kitaev_heisenberg": ({"L": 2, "J": 0.0, "K": 0.0}, 0.999),
     "u1": ({"L": 2, "beta": 1.0}, 0.8),
+}
+# Averages that are known otherwise, by the same runs.
+AVERAGES = {
+    "xy": {"upsilon": lambda: xy_helicity(L=3, T=1.0)},
+    "heisenberg_chain": {"C1": lambda: 1 / np.tanh(1.0) - 1},
+    "free_field": {"chi": lambda: 4.0, "xi": lambda: 2.0},
 }
 EXACT_CONTINUOUS = {
     "free_field": {},
@@ -131,6 +137,9 @@ def test_solving_reaches_the_reference(name: str) -> None:
     temperature = float(interpret.temperature(model.program, resolve_parameters(model.program)))
     assert run.free_energy.value > -temperature * ln_z - 3 * run.free_energy.error - rounding * temperature
     assert run.quality["ess"] > ess
+    for key, value in AVERAGES.get(name, {}).items():
+        estimate = (run.observables | run.derived)[key]
+        assert abs(estimate.value - value()) < 4 * estimate.error
 
 
 @pytest.mark.parametrize("name", SOLVED)
