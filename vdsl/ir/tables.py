@@ -490,6 +490,8 @@ def _reduce(context: Context, node: Reduce, elements: Elements, scope: Scope, pa
         rows[present] = np.broadcast_to(body, (kept.count,))
         rows = rows.reshape(elements.count, every.count // max(elements.count, 1))
         total = combine.reduce(rows, axis=1, initial=identity)
+        if rows.dtype.kind in "iu" and node.op != "max" and node.op != "min":
+            total = _unless_overflown(total, combine.reduce(rows.astype(float), axis=1, initial=identity))
         if node.op == "mean":
             total = total / present.reshape(elements.count, -1).sum(1)
         return total.reshape((-1, *(1,) * scope.rank))
@@ -529,10 +531,15 @@ def each(function: Callable, *arguments: object) -> object:
     return tuple(function(*row) for row in zip(*columns, strict=True))
 
 
+def _unless_overflown(whole: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Integers where they fit, as Python's do; else what they are as real numbers."""
+    return whole if (np.abs(real) < 2.0**62).all() else real
+
+
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = np.asarray(x), np.asarray(y)
     if x.dtype.kind in "iub" and y.dtype.kind in "iub" and np.all(y >= 0):
-        return np.power(x.astype(np.int64), y)
+        return _unless_overflown(np.power(x.astype(np.int64), y), np.power(x.astype(float), y))
     if y.dtype.kind in "iu" and np.all(y == 2):
         return x * x
     return np.power(x.astype(np.result_type(x, float)), y)
