@@ -24,7 +24,7 @@ from vdsl import exact
 from vdsl.errors import VfeError
 from vdsl.estimate.chain import independence_chain
 from vdsl.estimate.importance import Draw
-from vdsl.estimate.modes import ModeCheck, check_modes
+from vdsl.estimate.modes import ModeCheck, check_modes, check_modes_continuous
 from vdsl.estimate.stats import Estimate
 from vdsl.estimate.thermo import evaluate_samples, thermodynamics
 from vdsl.fit import TIME_LIMIT, Fit, Guard, fit, load, never_stop
@@ -219,7 +219,7 @@ def evaluate(
     modes = _mode_check(problem, draw, lambda x: density(guide, params, x), chain_key)
     progress.stage("comparing with exact values")
     known, unknown = _known(program, theta)
-    warnings = found.quality.warnings + (modes.warnings if modes else ())
+    warnings = found.quality.warnings + modes.warnings
 
     result = header(program, theta, draw.temperature)
     result["guide"] = {"name": solved.choice.name, "parameters": guide.n_parameters()}
@@ -251,7 +251,7 @@ def evaluate(
         "variational_energy": found.variational_energy.to_json(),
         "variational_entropy": found.variational_entropy.to_json(),
         "importance_free_energy": found.importance_free_energy.to_json(),
-        "modes": _modes(modes, found.ln_z) if modes else {},
+        "modes": _modes(modes, found.ln_z),
         "no_exact_because": unknown,
         "warnings": [{"code": w.code, "message": w.message, "notes": w.notes, "hints": w.hints} for w in warnings],
     }
@@ -276,10 +276,6 @@ def _mode_check(
 ) -> ModeCheck:
     if problem.discrete:
         return check_modes(draw, problem.graph, problem.model, log_q, key)
-    try:
-        from vdsl.estimate.modes import check_modes_continuous
-    except ImportError:
-        return None
     return check_modes_continuous(draw, problem.model, log_q, key)
 
 

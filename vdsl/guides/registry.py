@@ -19,13 +19,16 @@ from vdsl.guides.alphabet import Alphabet, Codec, Digit, alphabet_of
 from vdsl.guides.arrays import reals
 from vdsl.guides.autoregressive import build_autoregressive, interactions, sweep_width, symmetry_of
 from vdsl.guides.continuous import build_continuous, choose_continuous
+from vdsl.guides.coupling import build_coupling, choose_coupling
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
 from vdsl.guides.gaussian import build_gaussian, choose_gaussian
 from vdsl.guides.guide import Guide, GuideChoice
 from vdsl.guides.hartree import is_quadratic
 from vdsl.guides.mean_field import build_mean_field
+from vdsl.guides.multiscale import build_multiscale, choose_multiscale
 from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.guides.sequential import build_sequential, choose_sequential
 from vdsl.guides.tables import build_tables
 from vdsl.ir.factors import FactorGraph
 from vdsl.ir.graph import Symbolic, best_order, neighbours
@@ -148,6 +151,8 @@ def _build_exact(choice: GuideChoice, problem: Problem) -> Guide:
 
 
 def _choose_autoregressive(problem: Problem) -> GuideChoice:
+    if not problem.discrete:
+        return replace(choose_sequential(problem), name="autoregressive")
     graph = _factors(problem, "autoregressive")
     if graph.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in graph.opaque)
@@ -204,6 +209,8 @@ def _hidden(learned: int) -> int:
 
 
 def _build_autoregressive(choice: GuideChoice, problem: Problem) -> Guide:
+    if not problem.discrete:
+        return build_sequential(choice, problem.program, problem.theta)
     graph, temperature = problem.graph, problem.temperature
     alphabet = alphabet_of(problem.program, graph)
     structure = choice.structure
@@ -244,7 +251,9 @@ def _default_continuous(problem: Problem) -> GuideChoice:
     """The Gaussian where the energy is quadratic: it is the answer."""
     if problem.chart is not None and is_quadratic(problem.expansion):
         return choose_gaussian(problem)
-    return choose_continuous(problem)
+    if problem.chart is not None and not problem.chart.periodic().any():
+        return choose_continuous(problem)
+    return GUIDES["autoregressive"].choose(problem)
 
 
 def _with_program(
@@ -272,6 +281,9 @@ DISCRETE: dict[str, Entry] = {
 }
 CONTINUOUS: dict[str, Entry] = {
     "gaussian": Entry(choose_gaussian, _with_program(build_gaussian)),
+    "autoregressive": DISCRETE["autoregressive"],
     "continuous": Entry(choose_continuous, _with_program(build_continuous)),
+    "coupling": Entry(choose_coupling, _with_program(build_coupling)),
+    "multiscale": Entry(choose_multiscale, _with_program(build_multiscale)),
 }
 GUIDES = DISCRETE | CONTINUOUS
