@@ -16,17 +16,19 @@ from vdsl.frontend.findings import Findings
 from vdsl.frontend.scope import Scope
 from vdsl.ir.expand import expand_energy
 from vdsl.ir.expansion import Block, Expansion, MonomialGroup
+from vdsl.ir.interpret import visits
 from vdsl.ir.program import Program
 
 MOST_VARIABLES = 2048
-MOST_DENSE = 512  # variables of a matrix whose eigenvalues are worked out
+MOST_VISITS = 300_000  # of nodes of the energy's expressions: what is tried then takes a fraction of a second
+MOST_DENSE = 256  # variables of a matrix whose eigenvalues are worked out
 _ROUNDING = 1e-9
 _FAR = 1e3
 
 
 def warn_unbound_directions(program: Program, theta: dict[str, float], scope: Scope, findings: Findings) -> None:
     """One warning at most, at the field that the direction moves most."""
-    if sum(program.elements(f) for f in program.fields) > MOST_VARIABLES:
+    if sum(program.elements(f) for f in program.fields) > MOST_VARIABLES or visits(program) > MOST_VISITS:
         return
     expansion = expand_energy(program, theta)
     real = np.concatenate([np.full(b.elements * b.components, b.kind == "real") for b in expansion.blocks])
@@ -36,7 +38,8 @@ def warn_unbound_directions(program: Program, theta: dict[str, float], scope: Sc
         return
     rng = np.random.default_rng(0)
     rest = _reference(expansion, rng)
-    for u in _directions(expansion, program, real, rng):
+    directions = list(_directions(expansion, program, real, rng))
+    for u in directions:
         powers = _along(expansion, u, rest)
         degree = max(powers, default=0)
         if degree and (degree % 2 == 1 or powers[degree] < 0):
@@ -45,7 +48,7 @@ def warn_unbound_directions(program: Program, theta: dict[str, float], scope: Sc
                 "the energy has no lower bound in", fall, "add a term that grows faster", u, expansion, scope, findings
             )
             return
-    for u in _directions(expansion, program, real, rng):
+    for u in directions:
         if _flat(expansion, u, rest, rng):
             same = "it stays the same under a shift along some direction of configurations, so that ln Z is infinite"
             hint = "add a mass term, or hold some of its values"
@@ -101,7 +104,7 @@ def _directions(
                 u = np.zeros(expansion.n)
                 u[b.first + component : b.first + b.elements * b.components : b.components] = pattern
                 yield u
-    for _ in range(8):
+    for _ in range(4):
         yield np.where(real, rng.standard_normal(expansion.n), 0.0)
     soft = _softest(expansion, real)
     if soft is not None:
