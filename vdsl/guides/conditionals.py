@@ -58,10 +58,16 @@ class Conditional(eqx.Module):
 
 
 class Components(Conditional):
-    """odd: which statistics change sign under the flip, one a feature; all False without a flip."""
+    """odd: which statistics change sign under the flip, one a feature; all False without a flip.
+
+    linear: the first so many statistics have a part linear in all parents. near: the network sees the first so many
+    parents, the nearest; staying: whether some of them do not change sign.
+    """
 
     odd: tuple[bool, ...] = eqx.field(static=True)
-    linear: int = eqx.field(static=True)  # the first so many statistics have a linear part
+    linear: int = eqx.field(static=True)
+    near: int = eqx.field(static=True)
+    staying: bool = eqx.field(static=True)
 
     def init(self, key: Array, inputs: Inputs) -> Params:
         units, parents = inputs.scalars.shape
@@ -70,35 +76,48 @@ class Components(Conditional):
         start = jnp.zeros((units, self.linear, parents)).at[:, 0].set(inputs.scalar_weights)
         params = {"skip": start, "shift": jnp.zeros((units, f)), "bias": jnp.zeros((units, h))}
         if any(self.odd):
-            params["odd"] = _weights(one, (units, h, parents), 0.7)
+            params["odd"] = _weights(one, (units, h, self.near), 0.7)
             params["square"] = _weights(two, (units, h, h), 1.0)
             params["odd_out"] = jnp.zeros((units, f, 2 * h))
-        params["even"] = _weights(three, (units, h, parents), 0.7)
+        if self.staying or not any(self.odd):
+            params["even"] = _weights(three, (units, h, self.near), 0.7)
         params["even_out"] = jnp.zeros((units, f, h))
         return params
 
     def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
         x = features[inputs.scalars] / inputs.scale[..., None]
         bias = params["bias"][..., None]
-        skip = params["skip"] @ x
-        linear = jnp.pad(skip, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
-        if not any(self.odd):
-            hidden = jnp.tanh(params["even"] @ x + bias)
-            return params["even_out"] @ hidden + linear + params["shift"][..., None]
-        changing, staying = x * inputs.odd[..., None], x * (1 - inputs.odd)[..., None]
-        u = jnp.tanh(params["odd"] @ changing)
-        v = jnp.tanh(params["even"] @ staying + params["square"] @ u**2 + bias)
-        odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1) + linear
+        near = x[:, : self.near]
+        if any(self.odd):
+            return self._flipping(params, inputs, x, near, bias)
+        hidden = jnp.tanh(params["even"] @ near + bias)
+        linear = jnp.pad(params["skip"] @ x, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
+        return params["even_out"] @ hidden + linear + params["shift"][..., None]
+
+    def _flipping(self, params: Params, inputs: Inputs, x: Array, near: Array, bias: Array) -> Array:
+        sign = inputs.odd[:, : self.near, None]
+        u = jnp.tanh(params["odd"] @ (near * sign))
+        inner = params["square"] @ u**2 + bias
+        v = jnp.tanh(inner + params["even"] @ (near * (1 - sign)) if self.staying else inner)
+        odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1)
+        odd = odd + jnp.pad(
+            params["skip"] @ (x * inputs.odd[..., None]), ((0, 0), (0, len(self.odd) - self.linear), (0, 0))
+        )
         even = params["even_out"] @ v + params["shift"][..., None]
         return jnp.where(np.array(self.odd)[:, None], odd, even)
 
 
 class Turning(Conditional):
-    """Harmonics 1 and 2 relative to the reference direction; higher ones stay as they are known."""
+    """Harmonics 1 and 2 relative to the reference direction; higher ones stay as they are known.
+
+    The reference direction sees all parents, the network only the first `near` ones.
+    """
+
+    near: int = eqx.field(static=True)
 
     def init(self, key: Array, inputs: Inputs) -> Params:
         units, angles = inputs.vector_weights.shape
-        width = 2 * angles + 1 + inputs.scalars.shape[1]
+        width = 2 * min(angles, self.near) + 1 + inputs.scalars.shape[1]
         return {
             "along": inputs.vector_weights,
             "across": jnp.zeros((units, angles)),
@@ -116,6 +135,7 @@ class Turning(Conditional):
         size = jnp.sum(total**2, axis=1)
         strength = jnp.sqrt(jnp.maximum(size, 1e-12))
         c, s = jnp.where(size > 1e-12, total[:, 0] / strength, 1.0), jnp.where(size > 1e-12, total[:, 1] / strength, 0)
+        cosine, sine = cosine[:, : self.near], sine[:, : self.near]
         turned = [cosine * c[:, None] + sine * s[:, None], sine * c[:, None] - cosine * s[:, None]]
         turned += [(strength / (1 + strength))[:, None], features[inputs.scalars] / inputs.scale[..., None]]
         hidden = jnp.tanh(params["W"] @ jnp.concatenate(turned, axis=1) + params["bias"][..., None])

@@ -39,6 +39,7 @@ from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.program import Program
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
+_NEAR = 32  # parent features that networks see; the linear part sees all of them
 _FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
 
 
@@ -266,18 +267,21 @@ def _learned(
         shift[:, 1] = -0.5 * start.precision[units]
         unit = start.length[units][:, None] ** -np.arange(1.0, size + 1)
         floor = -_FLOOR * unit[:, -1]
+    near = min(inputs.scalars.shape[1], _NEAR)
+    used = np.asarray(inputs.scalars) < monomials.n_rows
+    staying = bool((used & (np.asarray(inputs.odd) == 0))[:, :near].any())
     net: Conditional
     match s.kind:
         case "angle":
-            net = Turning(structure.hidden)
+            net = Turning(structure.hidden, _NEAR // 2)
         case "unit":
             net = Pointing(structure.hidden)
         case "real":
-            net = Components(structure.hidden, tuple(changes and f % 2 == 0 for f in range(size)), 1)
+            net = Components(structure.hidden, tuple(changes and f % 2 == 0 for f in range(size)), 1, near, staying)
         case "spin":
-            net = Components(structure.hidden, (changes,), 1)
+            net = Components(structure.hidden, (changes,), 1, near, staying)
         case _:
-            net = Components(structure.hidden, (False,) * size, size)
+            net = Components(structure.hidden, (False,) * size, size, near, staying)
     return Learned(
         feeling=feeling,
         family=family,
@@ -340,7 +344,7 @@ def _inputs(
     feeling: Feeling,
     odd: frozenset[int],
 ) -> Inputs:
-    """Parents of the same directional kind as vectors, all others as scalars."""
+    """Parents of the same directional kind as vectors, all others as scalars; those of the largest weights first."""
     n = s.seen
     directional = s.kind in ("angle", "unit")
     scalars, scales, signs, weights, vectors, pulls = [], [], [], [], [], []
@@ -348,7 +352,8 @@ def _inputs(
     for unit, above in zip(units, parents, strict=True):
         rows, scale, sign, weight = [], [], [], []
         vector, pull = [], []
-        for v in above.tolist():
+        nearest = above[np.argsort(-np.abs(start.weights[unit, above]), kind="stable")]
+        for v in nearest.tolist():
             t = monomials.species_of(v)
             seen = monomials.rows_of(np.array([v]), seen=True)[0]
             gap = start.weights[unit, v] - direct[unit, v]
