@@ -50,6 +50,7 @@ ENERGY_SIGMAS = 4.0
 MIXED = 1.2  # R-hat above this: the chains themselves disagree
 MOST_WORK, LEAST_CHAINS = 1.5e9, 16  # table reads, some ten seconds on two cores
 MOST_NANOSECONDS = 2e10  # of one core …
+POPULATIONS = 16  # of annealed particles
 _GRADIENTS = 8_000  # … and about so many gradients for each chain, its share of the annealing included
 _CHUNK = 2048
 
@@ -119,22 +120,27 @@ def check_modes_continuous(
     model: Model,
     log_q: Callable[[dict[str, jax.Array]], jax.Array],
     key: jax.Array,
-    chains: int = 64,
+    chains: int = 4,
     kept: int = 32,
     thin: int = 4,
 ) -> ModeCheck:
     """The same for models with continuous fields, at the draw's θ and temperature.
 
-    Populations annealed from a known density (`smc`) fall into wells and sectors as these weigh; chains of `hmc` start
-    from them. Where that would be more than `MOST_NANOSECONDS`, there are fewer chains and particles, and fewer moves.
+    `POPULATIONS` annealed from a known density (`smc`) fall into wells and sectors as these weigh; from each start
+    `chains` chains of `hmc`. A population counts as one chain in errors, since its particles share ancestors. The work is
+    bounded by `MOST_NANOSECONDS`: small models get more particles, large ones fewer chains and moves.
     """
     from vdsl.estimate.hmc import describe_chains, run_chains
     from vdsl.estimate.smc import anneal_starts
 
-    root = float(np.sqrt(min(1.0, MOST_NANOSECONDS / (_gradient_work(model) * _GRADIENTS * chains))))
-    chains, moves = max(round(chains * root), min(chains, LEAST_CHAINS)), max(round(thin * root), 1)
+    room = MOST_NANOSECONDS / (_gradient_work(model) * _GRADIENTS * POPULATIONS * chains)
+    root = min(1.0, float(np.sqrt(room)))
+    chains, moves = max(round(chains * root), 1), max(round(thin * root), 1)
+    particles = int(np.clip(16 * (room if room > 1 else root), 4, 256))
     start_key, run_key = jax.random.split(key)
-    starts = anneal_starts(model, draw.theta, draw.temperature, start_key, chains, 16, max(round(16 * root), 4), moves)
+    starts = anneal_starts(
+        model, draw.theta, draw.temperature, start_key, POPULATIONS, particles, POPULATIONS * chains, moves
+    )
     with starts.precision():
         settling = kept // 4
         stored, rates = run_chains(
@@ -148,9 +154,10 @@ def check_modes_continuous(
         for first in range(0, found.energies.size, _CHUNK)
     ]
     values = np.concatenate([np.asarray(log_q(batch), np.float64) for batch in batches])
-    check = compare_with_chain(draw, found.energies, values.reshape(found.energies.shape))
+    check = compare_with_chain(draw, found.energies.reshape(POPULATIONS, -1), values.reshape(POPULATIONS, -1))
     return replace(
         check,
+        autocorrelation=found.autocorrelation,
         r_hat=found.r_hat,
         acceptance=found.acceptance,
         method="hmc",

@@ -256,12 +256,15 @@ def anneal_starts(
     theta: Mapping[str, float],
     temperature: float,
     key: Array,
-    chains: int,
     populations: int,
     particles: int,
+    chains: int,
     moves: int,
 ) -> Starts:
-    """Starts drawn from small annealed populations, each of which counts as its Ẑ says, or less so."""
+    """Starts of chains, chains/populations after each other from one annealed population.
+
+    Which populations these are is drawn as their Ẑ weigh, or less so where few would be left.
+    """
     scout_key, anneal_key, pick_key = jax.random.split(key, 3)
     context = partial(precision, model, theta, temperature, scout_key)
     symmetries = global_moves(model.program, theta)
@@ -269,17 +272,19 @@ def anneal_starts(
         start = make_target(model, theta, temperature)
         target = find_reference(start, symmetries, scout_key, min(_SCOUTS, chains), moves)
         levels, found = plan_levels(target, anneal_key, populations, particles, moves, _QUICK)
-        index = resample(np.repeat(_flattened(found.log_z), particles), _generator(pick_key), chains)
-        x = {f: v[jnp.asarray(index)] for f, v in found.x.items()}
+        rng, each = _generator(pick_key), chains // populations
+        chosen = resample(_flattened(found.log_z), rng)
+        index = [p * particles + rng.choice(particles, each, replace=each > particles) for p in chosen]
+        x = {f: v[jnp.asarray(np.concatenate(index))] for f, v in found.x.items()}
     return Starts(target, symmetries, x, levels[-1].tuning, ln_z_of(found.log_z), context)
 
 
-def resample(log_w: np.ndarray, rng: np.random.Generator, count: int | None = None) -> np.ndarray:
-    """Indices (count,) in proportion to e^{log_w} by systematic resampling: n·w times each, rounded up or down."""
+def resample(log_w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices (n,) in proportion to e^{log_w} by systematic resampling: each n·w times, rounded up or down."""
     w = np.exp(log_w - log_w.max())
     edges = np.cumsum(w) / w.sum()
-    n = len(w) if count is None else count
-    return np.minimum(np.searchsorted(edges, (np.arange(n) + rng.random()) / n), len(w) - 1)
+    n = len(w)
+    return np.minimum(np.searchsorted(edges, (np.arange(n) + rng.random()) / n), n - 1)
 
 
 def _next_weight(v: np.ndarray, t: float, log_w: np.ndarray, least: float) -> float:
