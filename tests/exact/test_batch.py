@@ -43,8 +43,8 @@ def test_observables_of_many_configurations(text):
             found = evaluator(o.value, flat)
         except NotLocal:
             assume(False)
-        expected = [interpret.observables(program, x, theta)[o.name] for x in drawn]
-        np.testing.assert_allclose(found, np.real(expected), rtol=1e-8, atol=1e-8, err_msg=o.name)
+        expected = [float(np.real(interpret.observables(program, x, theta)[o.name])) for x in drawn]
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8, err_msg=o.name)
 
 
 @settings(max_examples=30, suppress_health_check=CHECKS)

@@ -119,7 +119,7 @@ class BatchEvaluator:
             held = np.ones(shape, bool)
             if node.where is not None:
                 held = np.broadcast_to(np.asarray(evaluate(context, node.where, every, scope), bool), shape)
-            total = combine.reduce(np.where(held, body, identity), axis=0)
+            total = combine.reduce(np.where(held, body, identity), axis=0, initial=identity)
             parts.append(total / held.sum(0) if node.op == "mean" else total)
         return np.concatenate(parts)
 
