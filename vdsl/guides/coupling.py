@@ -93,7 +93,7 @@ class Coupling(Bijection):
 
     def init(self, key: Array) -> Params:
         keys = jax.random.split(key, (self.structure.layers, self.moving.shape[0]))
-        return jax.vmap(jax.vmap(self.conditioner.init))(keys)
+        return jax.jit(jax.vmap(jax.vmap(self.conditioner.init)))(keys)  # one compilation instead of dozens
 
     def forward(self, params: Params, z: Array) -> tuple[Array, Array]:
         return self._run(params, z, forward=True)
