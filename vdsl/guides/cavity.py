@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vdsl.errors import InternalError
 from vdsl.guides.monomials import Monomials
 
 _MOST_UNITS = 2500
@@ -120,10 +121,13 @@ def _solve(monomials: Monomials, j: np.ndarray, site: np.ndarray) -> tuple[np.nd
     own = np.abs(j).sum(1) + components
     own[gaussian] = -2 * site[gaussian, 1]
     spectrum = _uniform_spectrum(j, site, components, real)
-    variance = _variance(own, j, spectrum)
-    if variance is None:  # a quadratic part that only other couplings bound
-        own[gaussian] = np.maximum(own[gaussian], np.abs(j).sum(1)[gaussian] + 1e-3)
-        variance = _variance(own, j, spectrum)
+    first = _variance(own, j, spectrum)
+    if first is None:  # a quadratic part that only other couplings bound: make the diagonal dominate
+        own = np.maximum(own, np.abs(j).sum(1) + 1e-3)
+        first = _variance(own, j, spectrum)
+    if first is None:
+        raise InternalError("a diagonally dominant matrix is positive definite")
+    variance = first
     for _ in range(_ROUNDS):
         wanted = 1 / components
         wanted[gaussian] = variance[gaussian]

@@ -214,7 +214,8 @@ def _sides(neighbours: Sequence[set[int]], able: np.ndarray) -> list[set[int]]:
     for start in range(len(neighbours)):
         if colour[start] >= 0:
             continue
-        colour[start], stack, sides = 0, [start], ({start}, set())
+        colour[start], stack = 0, [start]
+        sides: tuple[set[int], set[int]] = {start}, set()
         while stack:
             v = stack.pop()
             for u in neighbours[v]:

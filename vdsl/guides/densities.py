@@ -170,8 +170,10 @@ class Circle(Family):
 
     def _between(self, eta: Array, k: Array) -> Array:
         angle = k * (2 * math.pi / self.nodes)
-        orders = range(1, eta.shape[1] // 2 + 1)
-        return sum(eta[:, 2 * p - 2] * jnp.cos(p * angle) + eta[:, 2 * p - 1] * jnp.sin(p * angle) for p in orders)
+        total = jnp.zeros_like(eta[:, 0])
+        for p in range(1, eta.shape[1] // 2 + 1):
+            total = total + eta[:, 2 * p - 2] * jnp.cos(p * angle) + eta[:, 2 * p - 1] * jnp.sin(p * angle)
+        return total
 
     def _masses(self, g: Array) -> tuple[Array, Array, Array]:
         peak = jax.lax.stop_gradient(jnp.max(g, axis=0))
