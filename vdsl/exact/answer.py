@@ -18,6 +18,7 @@ from vdsl.ir.program import Program
 from vdsl.ir.tables import NotLocal
 
 BLOCKS = 64
+SAMPLES = 65536
 EXACT, SAMPLED, QUADRATURE = "exact", "exact samples", "quadrature"
 
 

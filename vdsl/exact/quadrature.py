@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vdsl.errors import Diagnostic, VfeError
-from vdsl.exact.answer import QUADRATURE, Answer, averages_wanted
+from vdsl.exact.answer import QUADRATURE, SAMPLES, Answer
 from vdsl.exact.averages import Targets, eliminate
 from vdsl.exact.cost import MAX_BYTES, MAX_SECONDS, Cost, afford, elimination_cost
 from vdsl.exact.elimination import moments, plan
@@ -33,10 +33,11 @@ from vdsl.ir.factors import FactorGraph, FactorGroup, LocalSum, factorise
 from vdsl.ir.graph import Symbolic, adjacency, eliminate_symbolically, minimum_degree
 from vdsl.ir.program import Field, Program
 from vdsl.ir.support import cardinality, is_discrete
+from vdsl.ir.tables import NodeValues
 
 GOAL, WORST = 1e-10, 1e-5  # of ln Z, relative where it is large: where refining stops, and what is still reported
 _STEP = 1.35  # between one fineness and the next
-_USUAL = (1.8, 1.35, 1.0, 0.75)  # finenesses that models end with: on chains, and what small tori allow
+_USUAL = (2.0, 1.35, 1.0, 0.75)  # finenesses that models end with: on chains, and what small tori allow
 _FALL = 40.0  # e^{−40}: where a density is cut off at first
 _METHOD = "elimination over quadrature nodes"
 
@@ -47,12 +48,15 @@ def quadrature_cost(program: Program, theta: dict[str, float]) -> Cost:
     if not all(has_nodes(f.support) for f in program.fields):
         return impossible
     try:
-        skeleton = _skeleton(program, theta)
+        nodes = _three_nodes(program)
+        skeleton = factorise(program, theta, nodes)
+        measured = Targets(program, theta, nodes)
     except VfeError:
         return impossible
     if skeleton.opaque:
         return impossible
-    sources = 2 + len(averages_wanted(program))
+    pairs = {pair for p in measured.polynomials.values() for pair in measured.pairs_of(p)}
+    sources = 2 + len(measured.sums) + len(pairs)
     adjacent = adjacency(skeleton.n, [g.scopes for g in skeleton.groups])
     order = minimum_degree(adjacent, 300_000)
     found = impossible
@@ -62,7 +66,8 @@ def quadrature_cost(program: Program, theta: dict[str, float]) -> Cost:
         found = _with_tables(graph, elimination_cost(graph, symbolic, sources=sources))
         if found.feasible:
             break
-    return replace(found, seconds_estimate=3 * found.seconds_estimate)
+    sampling = SAMPLES * skeleton.n * 4e-7 if measured.others else 0.0
+    return replace(found, seconds_estimate=3 * found.seconds_estimate + sampling)
 
 
 def solve_quadrature(program: Program, theta: dict[str, float], t: float, seed: int, samples: int) -> Answer:
@@ -73,7 +78,7 @@ def solve_quadrature(program: Program, theta: dict[str, float], t: float, seed: 
     unable = [f.name for f in program.fields if not has_nodes(f.support)]
     if unable:
         raise _no_method(unable)
-    problem = _Problem(program, theta, t, _skeleton(program, theta))
+    problem = _Problem(program, theta, t, factorise(program, theta, _three_nodes(program)))
     rules = problem.densities()
     levels = problem.levels(rules)
     fineness, moved, ln_z = levels[0], math.inf, problem.ln_z(levels[0], rules)
@@ -328,13 +333,13 @@ def _continuous(program: Program) -> list[Field]:
     return [f for f in program.fields if not is_discrete(f.support)]
 
 
-def _skeleton(program: Program, theta: dict[str, float]) -> FactorGraph:
-    """The factors over three arbitrary nodes for each continuous field: what interacts with what."""
+def _three_nodes(program: Program) -> dict[str, NodeValues]:
+    """Three arbitrary values of each continuous field: enough to see what interacts with what."""
     rng, nodes = np.random.default_rng(0), {}
     for f in _continuous(program):
         values = random_values(f.support, 3, rng)
         nodes[f.name] = (values, -values) if values.ndim == 1 else (tuple(values.T), tuple(-values.T))
-    return factorise(program, theta, nodes)
+    return nodes
 
 
 def _sized(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vdsl.exact.answer import Answer, ExactResult, ExactValue, averages_wanted, result_of
+from vdsl.exact.answer import SAMPLES, Answer, ExactResult, ExactValue, averages_wanted, result_of
 from vdsl.exact.averages import Targets, eliminate, enumerate_all, enumeration_cost
 from vdsl.exact.closed_form import IsingTorus, in_range, kaufman, recognise
 from vdsl.exact.cost import Cost, elimination_cost
@@ -24,8 +24,6 @@ from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.ir.interpret import temperature
 from vdsl.ir.program import Program
 from vdsl.ir.support import is_discrete
-
-SAMPLES = 65536
 
 
 def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = None) -> Cost:
