@@ -1,4 +1,4 @@
-"""Exact answers for discrete fields: variable elimination, exact samples, closed forms, enumeration."""
+"""Exact answers: variable elimination, exact samples, closed forms, enumeration; determinants and quadratures."""
 
 from vdsl.exact.answer import ExactResult, ExactValue
 from vdsl.exact.cost import Cost

@@ -14,7 +14,6 @@ double well it needed 22 nodes where an equispaced rule needed 44.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,11 +23,10 @@ from vdsl.exact.answer import QUADRATURE, SAMPLES, Answer
 from vdsl.exact.averages import Targets, eliminate
 from vdsl.exact.cost import MAX_BYTES, MAX_SECONDS, Cost, afford, elimination_cost
 from vdsl.exact.elimination import moments, plan
-from vdsl.exact.nodes import Densities, Density, Nodes, components, coordinate, count, has_nodes, nodes_of
-from vdsl.ir import interpret
+from vdsl.exact.nodes import Densities, Nodes, components, coordinate, count, has_nodes, nodes_of
+from vdsl.exact.profiles import Profile
 from vdsl.ir.configurations import random_values
 from vdsl.ir.expand import expand_energy
-from vdsl.ir.expansion import Block, Expansion, MonomialGroup
 from vdsl.ir.factors import FactorGraph, FactorGroup, LocalSum, factorise
 from vdsl.ir.graph import Symbolic, adjacency, eliminate_symbolically, minimum_degree
 from vdsl.ir.program import Field, Program
@@ -38,7 +36,7 @@ from vdsl.ir.tables import NodeValues
 GOAL, WORST = 1e-10, 1e-5  # of ln Z, relative where it is large: where refining stops, and what is still reported
 _STEP = 1.35  # between one fineness and the next
 _USUAL = (2.0, 1.35, 1.0, 0.75)  # finenesses that models end with: on chains, and what small tori allow
-_FALL = 40.0  # e^{−40}: where a density is cut off at first
+_COARSE_SECONDS = 20.0  # for the variance that the nodes are chosen by
 _METHOD = "elimination over quadrature nodes"
 
 
@@ -114,7 +112,16 @@ class _Problem:
 
     def levels(self, rules: dict[str, Densities]) -> list[float]:
         """Rising finenesses that are affordable together; narrower steps below the first where that is needed."""
-        rising = [_STEP**k for k in range(9)]
+        levels = self._affordable([_STEP**k for k in range(9)], rules)
+        if len(levels) < 3:
+            top = levels[-1] if levels else 1.0
+            levels = self._affordable([top * s for s in (0.6, 0.7, 0.75, 0.8, 0.9, 1.0, 1.1, 1.2)], rules)
+        if len(levels) < 2:
+            afford(self.cost(0.7, rules, 2))
+            raise _not_converged(math.inf)
+        return levels
+
+    def _affordable(self, rising: list[float], rules: dict[str, Densities]) -> list[float]:
         levels, seconds = [], 0.0
         for fineness in rising:
             cost = self.cost(fineness, rules, 2)
@@ -122,12 +129,6 @@ class _Problem:
             if not cost.feasible or seconds > MAX_SECONDS:
                 break
             levels.append(fineness)
-        if len(levels) < 3:
-            top = levels[-1] if levels else 1.0
-            fine = [top * s for s in (0.6, 0.7, 0.75, 0.8, 0.9, 1.0, 1.1, 1.2)]
-            levels = [s for s in fine if self.cost(s, rules, 2).feasible]
-        if len(levels) < 2:
-            afford(self.cost(0.7, rules, 2))
         return levels
 
     def graph(self, nodes: dict[str, Nodes]) -> tuple[FactorGraph, tuple[FactorGroup, ...]]:
@@ -162,7 +163,7 @@ class _Problem:
         if not fields:
             return {}
         expansion = expand_energy(self.program, self.theta)
-        profile = _Profile(self.program, self.theta, expansion, self.t)
+        profile = Profile(self.program, self.theta, expansion, self.t)
         block = {b.field: b for b in expansion.blocks}
         rules = {
             f.name: tuple(profile.density(block[f.name], c, 0.5) for c in range(components(f.support))) for f in fields
@@ -178,7 +179,8 @@ class _Problem:
 
     def spreads(self, rules: dict[str, Densities]) -> dict[tuple[str, int], float]:
         """⟨x²⟩ of every real component, averaged over the elements, by a coarse rule, if one is affordable."""
-        fineness = next((s for s in (1.35, 1.0, 0.8, 0.65, 0.5) if self.cost(s, rules, 4).feasible), None)
+        coarse = ((s, self.cost(s, rules, 4)) for s in (1.35, 1.0, 0.8, 0.65, 0.5))
+        fineness = next((s for s, cost in coarse if cost.feasible and cost.seconds_estimate < _COARSE_SECONDS), None)
         if fineness is None:
             return {}
         nodes = self.nodes(fineness, rules)
@@ -195,138 +197,6 @@ class _Problem:
         whole = replace(graph, groups=graph.groups + measure)
         means = moments(whole, self.t, sums, (), self.symbolic(graph)).means
         return dict(zip(names, means.tolist(), strict=True))
-
-
-class _Profile:
-    """The energy as a function of one real component, the other variables at 0 or averaged, per element."""
-
-    def __init__(self, program: Program, theta: dict[str, float], expansion: Expansion, t: float):
-        self.program, self.theta, self.expansion, self.t = program, theta, expansion, t
-        sizes = [b.elements * b.components for b in expansion.blocks]
-        self.block_of = np.repeat(np.arange(len(sizes)), sizes)
-
-    def density(self, block: Block, c: int, blend: float) -> Density:
-        """e^{−((1 − blend) V₁ + blend V_u)/T}; equispaced nodes where part of the energy is no polynomial."""
-        single, uniform = self.single(block, c), self.uniform(block, c)
-        if self.expansion.opaque:
-            ends = [
-                _level(lambda x: _at(single, x) + self._opaque(block, c, x, 1), _FALL * self.t),
-                _level(lambda x: _at(uniform, x) + self._opaque(block, c, x, block.elements), _FALL * self.t),
-            ]
-            if ends[0] is None:
-                raise _unbounded(block.field)
-            found = [e for e in ends if e is not None]
-            return Density(min(e[0] for e in found), max(e[1] for e in found))
-        size = max(len(single), len(uniform))
-        if _level(lambda x: _at(uniform, x), 2 * _FALL * self.t) is None:
-            uniform, blend = np.zeros(1), min(blend, 0.9)
-        mixed = np.zeros(size)
-        mixed[: len(single)] += (1 - blend) * single / self.t
-        mixed[: len(uniform)] += blend * uniform / self.t
-        ends = [_level(lambda x: _at(mixed, x), 2 * _FALL)]
-        if ends[0] is None:
-            raise _unbounded(block.field)
-        return Density(*ends[0], tuple(mixed.tolist()))
-
-    def matched(self, block: Block, c: int, spread: float) -> Density:
-        """The blend for which ⟨x²⟩ is what it should be, as nearly as blends go."""
-        if self.expansion.opaque:
-            return self.density(block, c, 0.5)
-        blends = np.linspace(0, 0.95, 20)
-        densities = [self.density(block, c, float(s)) for s in blends]
-        return min(densities, key=lambda d: abs(math.log(_second_moment(d) / spread)))
-
-    def single(self, block: Block, c: int) -> np.ndarray:
-        """V₁, averaged over the elements, as coefficients of powers."""
-        total = np.zeros(1)
-        for g in self.expansion.groups:
-            for slot, power in enumerate(g.exponents):
-                rows, weight = self._others(g, [slot], block, c)
-                if weight:
-                    total = _with(total, power, weight * float(g.coefficients[rows].real.sum()) / block.elements)
-        return total
-
-    def uniform(self, block: Block, c: int) -> np.ndarray:
-        """V_u: the energy per element when all have the same value."""
-        total = np.zeros(1)
-        for g in self.expansion.groups:
-            mine = [s for s in range(len(g.exponents)) if self._in(g, s, block, c).any()]
-            rows, weight = self._others(g, mine, block, c)
-            if mine and weight:
-                power = sum(g.exponents[s] for s in mine)
-                total = _with(total, power, weight * float(g.coefficients[rows].real.sum()) / block.elements)
-        return total
-
-    def _in(self, g: MonomialGroup, slot: int, block: Block, c: int) -> np.ndarray:
-        offset = g.scopes[:, slot] - block.first
-        inside = (offset >= 0) & (offset < block.elements * block.components)
-        return inside & (offset % block.components == c)
-
-    def _others(self, g: MonomialGroup, mine: list[int], block: Block, c: int) -> tuple[np.ndarray, float]:
-        """(rows whose slots `mine` are this component, the average of the other generators)."""
-        rows = np.all([self._in(g, s, block, c) for s in mine] or [np.zeros(len(g.scopes), bool)], axis=0)
-        weight = 1.0 if rows.any() else 0.0
-        for slot, p in enumerate(g.exponents):
-            if slot in mine or not weight:
-                continue
-            other = self.expansion.blocks[self.block_of[g.scopes[rows][0, slot]]]
-            match other.kind:
-                case "states":
-                    weight /= other.states
-                case "unit" if p % 2 == 0:
-                    weight /= other.components ** (p / 2)
-                case _:
-                    weight = 0.0
-        return rows, weight
-
-    def _opaque(self, block: Block, c: int, x: np.ndarray, elements: int) -> np.ndarray:
-        return np.array([self._interpreted(block, c, float(v), elements) for v in x]) / elements
-
-    def _interpreted(self, block: Block, c: int, value: float, elements: int) -> float:
-        rng = np.random.default_rng(0)
-        x = interpret.random_configuration(self.program, rng)
-        for b in self.expansion.blocks:
-            if b.kind == "real":
-                x[b.field] = np.zeros_like(x[b.field])
-        flat = np.zeros((block.elements, block.components))
-        flat[:elements, c] = value
-        stored = flat[:, 0] + 1j * flat[:, 1] if np.iscomplexobj(x[block.field]) else flat
-        x[block.field] = stored.reshape(x[block.field].shape)
-        return sum(float(interpret.evaluate(self.program, e, self.theta, x)) for _, e in self.expansion.opaque)
-
-
-def _with(total: np.ndarray, power: int, coefficient: float) -> np.ndarray:
-    out = np.zeros(max(len(total), power + 1))
-    out[: len(total)] = total
-    out[power] += coefficient
-    return out
-
-
-def _at(potential: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.polynomial.polynomial.polyval(x, potential)
-
-
-def _second_moment(density: Density) -> float:
-    x = np.linspace(density.lower, density.upper, 2001)
-    v = _at(np.array(density.potential), x)
-    p = np.exp(-(v - v.min()))
-    return float(p @ x**2 / p.sum())
-
-
-def _level(energy: Callable[[np.ndarray], np.ndarray], height: float) -> tuple[float, float] | None:
-    """The interval outside of which an energy is more than `height` above its least value; None if there is none."""
-    x = np.r_[-np.exp2(np.arange(40, -41, -1) / 4), 0.0, np.exp2(np.arange(-40, 41) / 4)]
-    for _ in range(3):
-        with np.errstate(all="ignore"):
-            e = energy(x)
-        e = np.where(np.isnan(e), np.inf, e)
-        low = np.flatnonzero(e <= e.min() + height)
-        if low[0] == 0 or low[-1] == len(x) - 1:
-            return None
-        a, b = float(x[low[0] - 1]), float(x[low[-1] + 1])
-        margin = 0.02 * (b - a)
-        x = np.linspace(a - margin, b + margin, 101)
-    return a, b
 
 
 def _continuous(program: Program) -> list[Field]:
@@ -387,14 +257,3 @@ def _not_converged(moved: float) -> VfeError:
     message = f"the quadrature has not converged: ln Z still moved by {moved:.1g} when it was refined last"
     hints = ("use `vdsl solve`",)
     return VfeError(Diagnostic("too-expensive", message, hints=hints), exit_code=4)
-
-
-def _unbounded(name: str) -> VfeError:
-    return VfeError(
-        Diagnostic(
-            "not-normalisable",
-            f"the energy of a single value of `{name}` does not grow in both directions, so a quadrature has no end",
-            hints=("a positive power of it would bound it",),
-        ),
-        exit_code=3,
-    )
