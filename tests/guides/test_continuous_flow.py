@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import gamma
 
 import vdsl
 from vdsl.errors import VfeError
@@ -37,6 +38,21 @@ param h = 0.0
 lattice square(L, L)
 field theta : angle
 interaction xy = -K * sum(<i, j> in nn: cos(theta[i] - theta[j])) - h * sum(i in sites: cos(theta[i]))
+temperature 1
+"""
+
+
+COMPLEX_CHAIN = """
+lattice chain(4)
+field z : complex
+interaction e = sum(<i, j> in nn: abs(z[i] - z[j])^2) + sum(i in sites: abs(z[i])^2)
+temperature 1
+"""
+DECOUPLED = "lattice chain(4)\nfield x : real\ninteraction e = sum(i in sites: x[i]^4)\ntemperature 1\n"
+OPEN_PAIR = """
+lattice chain(2, boundary = open)
+field x : real
+interaction e = sum(<i, j> in nn: (x[i] - x[j])^2) + sum(i in sites: x[i]^2)
 temperature 1
 """
 
@@ -239,7 +255,10 @@ def test_angles_turn_together():
     [
         (PHI4, {"L": 3, "m2": 1.0, "lam": 1.0}, -1.91218715),
         (PHI4, {"L": 4}, 3.21832892),
-        (XY, {"L": 3, "K": 0.5}, 1.4133763935 + 9 * np.log(2 * np.pi)),
+        (DECOUPLED, {}, 4 * np.log(2 * gamma(1.25))),
+        # 1/2 ln det of the real form, for re and im: A = 2 (1 + k^2) has eigenvalues 2, 6, 6, 10
+        (COMPLEX_CHAIN, {}, 4 * np.log(2 * np.pi) - np.log(2 * 6 * 6 * 10)),
+        (OPEN_PAIR, {}, np.log(2 * np.pi) - 0.5 * np.log(12)),
         (XY, {"L": 3, "K": 1.0}, 6.5655204101 + 9 * np.log(2 * np.pi)),
     ],
 )

@@ -22,8 +22,8 @@ from jax import Array
 
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.decimation import decimate
-from vdsl.guides.flow import Base, Bijection, Flow
-from vdsl.guides.gaussian import gaussian_base
+from vdsl.guides.flow import Base, Bijection, Flow, Remainder
+from vdsl.guides.gaussian import base_of, solve, structure_of
 from vdsl.guides.guide import GuideChoice, Params, Recipe
 from vdsl.guides.pairs import PairClasses, embedding, pair_classes
 from vdsl.guides.problem import Problem, cannot_serve
@@ -51,10 +51,11 @@ class Structure:
 
 
 class Carried(Bijection):
-    """The splitting on (b, D): the kept variables, `places` (n,), in units of `unit`; the others stay 0."""
+    """The splitting on (b, D): kept variables, `places` (n,), about `centre` (n,) in units of `unit`; others stay 0."""
 
     splitting: Splitting
     places: Array
+    centre: Array
     unit: Array
 
     def init(self, key: Array) -> Params:
@@ -67,8 +68,10 @@ class Carried(Bijection):
         return self._through(self.splitting.inverse, params, x)
 
     def _through(self, run: Callable[..., Any], params: Params, x: Array) -> tuple[Array, Array]:
-        moved, log_det = run(params, x.T[self.places] / self.unit)
-        return jnp.zeros_like(x.T).at[self.places].set(moved * self.unit, unique_indices=True).T, log_det
+        centre = self.centre[:, None]
+        moved, log_det = run(params, (x.T[self.places] - centre) / self.unit)
+        whole = jnp.zeros_like(x.T).at[self.places].set(centre + moved * self.unit, unique_indices=True)
+        return whole.T, log_det
 
 
 class UniformAngles(Base):
@@ -96,11 +99,8 @@ def choose_continuous(problem: Problem) -> GuideChoice:
     angles = bool(chart.periodic().all())
     if chart.periodic().any() and not angles:
         raise cannot_serve("continuous", "angles and real fields do not mix in it", "leave the choice to vdsl")
-    remainder = decimate(problem)
-    kept = np.ones(chart.size) if remainder is None else remainder[0]
+    kept, remainder = _kept(problem)
     n = int(kept.sum())
-    if n < 2:
-        raise cannot_serve("continuous", "a flow by colours needs two variables", "leave the choice to vdsl")
     if n > _MOST_VARIABLES:
         why = f"{n:,} variables; kernels over the whole lattice are for at most {_MOST_VARIABLES:,}"
         raise cannot_serve("continuous", why, "use `multiscale`")
@@ -137,18 +137,20 @@ def build_continuous(choice: GuideChoice, program: Program, theta: Mapping[str, 
         raise cannot_serve(
             "continuous", "not all of its fields are real, complex or angles", "leave the choice to vdsl"
         )
-    kept, remainder = decimate(problem) or (np.ones(chart.size), None)
+    kept, remainder = _kept(problem)
     places, pairs = np.flatnonzero(kept), structure.pairs
     base: Base
     if structure.angles:
-        base, unit = UniformAngles(reals(kept)), 1.0
+        base, centre, unit = UniformAngles(reals(kept)), np.zeros(len(places)), 1.0
         field: RealField | AngleField = AngleField(structure.width, not structure.symmetric)
     else:
-        base, unit = gaussian_base(problem, kept), typical_spread(problem)
-        field = RealField(structure.width, 1, structure.symmetric)
+        gaussian = structure_of(problem)
+        optimum = solve(problem, gaussian)
+        base, centre = base_of(problem, gaussian, optimum, kept, True), optimum.mean[places]
+        unit, field = typical_spread(problem), RealField(structure.width, 1, structure.symmetric)
     recompute = len(places) > _RECOMPUTE_ABOVE
     inner = splitting(field, pairs.pair, pairs.site, pairs.partitions, structure.steps, structure.steps, recompute)
-    carried = Carried(inner, integers(places), reals(unit))
+    carried = Carried(inner, integers(places), reals(centre), reals(unit))
     bytes_each = 64 * structure.width * chart.size
     return Flow(
         reals(1 / problem.temperature), problem.flat_energy(), reals(kept), base, carried, remainder, chart,
@@ -179,7 +181,7 @@ def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -
 
 
 def typical_spread(problem: Problem) -> float:
-    """The typical width of one variable: that of the best Gaussian of independent, equal variables."""
+    """The typical width of one variable: that of the best Gaussian of independent, equal variables; else 1."""
     e = problem.expansion
     powers: dict[int, float] = {}
     for g in e.groups:
@@ -190,15 +192,34 @@ def typical_spread(problem: Problem) -> float:
     s = np.geomspace(1e-4, 1e4, 1601)
     beta = 1 / problem.temperature
     free = sum(beta * c * s**p for p, c in powers.items()) - e.n * np.log(s)
-    return float(s[np.argmin(free)])
+    best = int(np.argmin(free))
+    return float(s[best]) if 0 < best < len(s) - 1 else 1.0
+
+
+def _kept(problem: Problem) -> tuple[np.ndarray, Remainder | None]:
+    """Where the flow lives (D,), and what is summed exactly: nothing if that would be everything."""
+    found = decimate(problem)
+    if problem.chart is None or found is None or not found[0].any():
+        return np.ones(problem.chart.size if problem.chart else 0), None
+    return found
 
 
 def is_odd(problem: Problem) -> bool:
-    """Whether the sign of everything may change at once."""
-    flipped = [set(s.fields) for s in problem.symmetries if s.kind in ("z2", "rotation")]
-    flipped += [set(s.fields) for s in problem.symmetries if s.kind == "shift" and s.order % 2 == 0]
-    names = {p.field for p in problem.chart.pieces} if problem.chart else set()
-    return names <= set().union(*flipped)
+    """Whether the sign of all variables may change at once: whether flips that are symmetries combine to that."""
+    names = [p.field for p in problem.chart.pieces] if problem.chart else []
+    rows: list[int] = []  # reduced over GF(2): no two share their highest bit
+    for s in problem.symmetries:
+        odd = [w % 2 == 1 for w in s.weights] or [True] * len(s.fields)
+        if s.kind == "z2" or (s.kind == "shift" and s.order % 2 == 0):
+            row = sum(1 << names.index(f) for f, turns in zip(s.fields, odd, strict=True) if turns)
+            for other in rows:
+                row = min(row, row ^ other)
+            if row:
+                rows = sorted([*rows, row], reverse=True)
+    everything = (1 << len(names)) - 1
+    for row in rows:
+        everything = min(everything, everything ^ row)
+    return everything == 0
 
 
 def _free_rotation(problem: Problem) -> bool:

@@ -16,6 +16,8 @@ from vdsl.guides.problem import Problem
 from vdsl.ir.expansion import Expansion
 from vdsl.ir.lattice import PERIODIC
 
+_MOST_UNSHARED = 128  # variables
+
 
 @dataclass(frozen=True, eq=False)
 class PairClasses:
@@ -39,12 +41,12 @@ def pair_classes(problem: Problem, kept: np.ndarray) -> PairClasses:
     if chart is None:
         raise ValueError("pair classes need a chart")
     if not _translates(problem):
-        n = len(places)
-        colour = _two_colours(_graph(problem.expansion, places))
-        return PairClasses(np.arange(n * n).reshape(n, n), np.arange(n), (colour,), (), (), "none")
+        return _without_translations(problem, chart, places)
     channel, cell = grid_coordinates(chart)
     generators = point_group(problem.expansion, chart)
-    pair, keys = _displacement_classes(chart, channel[places], cell[places], closure(generators, len(chart.cells)))
+    pair, keys = _displacement_classes(
+        chart.channels, chart.cells, channel[places], cell[places], closure(generators, len(chart.cells))
+    )
     group = "translations" + (
         f" and a point group of {len(closure(generators, len(chart.cells)))}" if generators else ""
     )
@@ -105,6 +107,19 @@ def point_group(expansion: Expansion, chart: Chart) -> tuple[Element, ...]:
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
+def _without_translations(problem: Problem, chart: Chart, places: np.ndarray) -> PairClasses:
+    """Every pair its own class where that is affordable; on larger grids pairs share by displacement, sites do not."""
+    n = len(places)
+    colour, site = _two_colours(_graph(problem.expansion, places)), np.arange(n)
+    if n <= _MOST_UNSHARED or not chart.cells:
+        return PairClasses(np.arange(n * n).reshape(n, n), site, (colour,), (), (), "none")
+    channel, cell = grid_coordinates(chart)
+    identity: Element = (tuple(range(len(chart.cells))), (1,) * len(chart.cells))
+    around = tuple(n if b == PERIODIC else 2 * n for n, b in zip(chart.cells, chart.boundary, strict=True))
+    pair, _ = _displacement_classes(chart.channels, around, channel[places], cell[places], [identity])
+    return PairClasses(pair, site, _stripes(channel[places], cell[places]) or (colour,), (), (), "none")
+
+
 def _translates(problem: Problem) -> bool:
     chart = problem.chart
     if chart is None or not chart.cells or any(b != PERIODIC for b in chart.boundary):
@@ -140,20 +155,19 @@ def closure(generators: tuple[Element, ...], d: int) -> list[Element]:
 
 
 def _displacement_classes(
-    chart: Chart, channel: np.ndarray, cell: np.ndarray, group: list[Element]
+    channels: int, cells: tuple[int, ...], channel: np.ndarray, cell: np.ndarray, group: list[Element]
 ) -> tuple[np.ndarray, tuple[tuple[tuple[int, ...], ...], ...]]:
     """Pairs (target, source) by channels and displacement up to the group, and the members of each class."""
-    sides = np.array(chart.cells)
+    sides = np.array(cells)
     codes = np.arange(int(np.prod(sides)))
-    steps = np.stack(np.unravel_index(codes, chart.cells), 1)
+    steps = np.stack(np.unravel_index(codes, cells), 1)
     images = []
     for axes, signs in group:
         image = steps[:, axes] * np.array(signs) % sides
-        images.append(np.ravel_multi_index(tuple(image.T), chart.cells))
+        images.append(np.ravel_multi_index(tuple(image.T), cells))
     lowest = np.min(images, axis=0)
     moved = (cell[None] - cell[:, None]) % sides
-    orbit = lowest[np.ravel_multi_index(tuple(np.moveaxis(moved, -1, 0)), chart.cells)]
-    channels = chart.channels
+    orbit = lowest[np.ravel_multi_index(tuple(np.moveaxis(moved, -1, 0)), cells)]
     code = (channel[:, None] * channels + channel[None]) * len(codes) + orbit
     values, pair = np.unique(code, return_inverse=True)
     signed = (steps + (sides - 1) // 2) % sides - (sides - 1) // 2  # into (−L/2, L/2]
