@@ -29,6 +29,7 @@ from vdsl.estimate.stats import Estimate
 from vdsl.estimate.thermo import evaluate_samples, thermodynamics
 from vdsl.fit import TIME_LIMIT, Fit, Guard, fit, load, never_stop
 from vdsl.guides import registry
+from vdsl.guides.amortised import same_form
 from vdsl.guides.guide import Guide, GuideChoice
 from vdsl.guides.problem import Problem
 from vdsl.ir import interpret
@@ -170,11 +171,7 @@ def solvable(
 
 def _same_shape(params: Any, guide: Guide) -> Any:
     """The parameters, if they are of the guide's shape; else None."""
-    mine = jax.eval_shape(guide.init, jax.random.key(0))
-    same = jax.tree.structure(mine) == jax.tree.structure(params) and all(
-        a.shape == b.shape for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(params), strict=True)
-    )
-    return params if same else None
+    return params if same_form(params, jax.eval_shape(guide.init, jax.random.key(0))) else None
 
 
 def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float], key: jax.Array, n: int) -> Draw:

@@ -19,7 +19,7 @@ from vdsl.cli.arguments import Parser, add_model, add_output, add_run, add_stric
 from vdsl.cli.solve import model_of, settings_of
 from vdsl.cli.source import data_files, read_source
 from vdsl.cli.terminal import say, say_diagnostics, show, show_text
-from vdsl.errors import Source
+from vdsl.errors import Diagnostic, Source
 from vdsl.report import write
 from vdsl.report.progress import Progress
 from vdsl.report.table import number
@@ -100,7 +100,8 @@ def _programs(plan: dict[str, Any], base: Path) -> list[Program]:
     """The program of every point: all of them first, so that a value out of range is said before anything is done."""
     from vdsl.compile import compile_source
 
-    source, programs, warnings = Source(plan["source"]["name"], plan["source"]["text"]), [], ()
+    source, programs = Source(plan["source"]["name"], plan["source"]["text"]), []
+    warnings: tuple[Diagnostic, ...] = ()
     for value in plan["values"]:
         overrides = {**plan["overrides"], plan["name"]: value}
         program, warnings = compile_source(source, overrides, base, plan["allow_path"])

@@ -87,15 +87,17 @@ class Amortised(Guide):
         return jax.random.randint(pick, (), 0, len(self.weights)), key
 
 
+def same_form(a: Any, b: Any) -> bool:
+    """Whether two pytrees differ in numbers only: the same structure, and arrays of the same shapes."""
+    one: Any = jax.tree.structure(a)
+    return bool(one == jax.tree.structure(b)) and all(
+        x.shape == y.shape for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
 def build_amortised(guides: Sequence[Guide], values: Sequence[float]) -> Amortised:
     """From the guides of the points and the values of the parameter there. Raises VfeError `cannot-amortise`."""
-    first = guides[0]
-    same = all(
-        jax.tree.structure(g) == jax.tree.structure(first)
-        and all(a.shape == b.shape for a, b in zip(jax.tree.leaves(g), jax.tree.leaves(first), strict=True))
-        for g in guides
-    )
-    if not same:
+    if not all(same_form(guide, guides[0]) for guide in guides):
         raise VfeError(
             Diagnostic(
                 "cannot-amortise",
