@@ -58,53 +58,54 @@ class Conditional(eqx.Module):
 
 
 class Components(Conditional):
-    """odd: which statistics change sign under the flip, one a feature; all False without a flip.
+    """odd: which statistics change sign under the flip, one a feature; all False for a unit that does not.
 
-    linear: the first so many statistics have a part linear in all parents. near: the network sees the first so many
-    parents, the nearest; staying: whether some of them do not change sign.
+    linear: the first so many statistics have a part linear in all parents of their own parity. near: the network sees
+    the first so many parents, the nearest. changing, staying: whether some of these change sign, and some do not.
+
+        u = tanh(W_o x_changing),  v = tanh(W_e x_staying + W_s u² + bias),  odd = A (u, u·v) + …,  even = B v + …
     """
 
     odd: tuple[bool, ...] = eqx.field(static=True)
     linear: int = eqx.field(static=True)
     near: int = eqx.field(static=True)
+    changing: bool = eqx.field(static=True)
     staying: bool = eqx.field(static=True)
 
     def init(self, key: Array, inputs: Inputs) -> Params:
         units, parents = inputs.scalars.shape
         one, two, three = jax.random.split(key, 3)
         h, f = self.hidden, len(self.odd)
-        start = jnp.zeros((units, self.linear, parents)).at[:, 0].set(inputs.scalar_weights)
-        params = {"skip": start, "shift": jnp.zeros((units, f)), "bias": jnp.zeros((units, h))}
-        if any(self.odd):
+        params = {
+            "skip": jnp.zeros((units, self.linear, parents)).at[:, 0].set(inputs.scalar_weights),
+            "shift": jnp.zeros((units, f)),
+            "bias": jnp.zeros((units, h)),
+            "even_out": jnp.zeros((units, f, h)),
+        }
+        if self.changing:
             params["odd"] = _weights(one, (units, h, self.near), 0.7)
             params["square"] = _weights(two, (units, h, h), 1.0)
             params["odd_out"] = jnp.zeros((units, f, 2 * h))
-        if self.staying or not any(self.odd):
+        if self.staying:
             params["even"] = _weights(three, (units, h, self.near), 0.7)
-        params["even_out"] = jnp.zeros((units, f, h))
         return params
 
     def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
         x = features[inputs.scalars] / inputs.scale[..., None]
-        bias = params["bias"][..., None]
-        near = x[:, : self.near]
+        near, sign = x[:, : self.near], inputs.odd[..., None]
+        u, inner = jnp.zeros((len(x), self.hidden, x.shape[2]), x.dtype), params["bias"][..., None]
+        if self.changing:
+            u = jnp.tanh(params["odd"] @ (near * sign[:, : self.near]))
+            inner = inner + params["square"] @ u**2
+        if self.staying:
+            inner = inner + params["even"] @ (near * (1 - sign[:, : self.near]))
+        v = jnp.tanh(inner)
+        out = params["even_out"] @ v + params["shift"][..., None]
         if any(self.odd):
-            return self._flipping(params, inputs, x, near, bias)
-        hidden = jnp.tanh(params["even"] @ near + bias)
-        linear = jnp.pad(params["skip"] @ x, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
-        return params["even_out"] @ hidden + linear + params["shift"][..., None]
-
-    def _flipping(self, params: Params, inputs: Inputs, x: Array, near: Array, bias: Array) -> Array:
-        sign = inputs.odd[:, : self.near, None]
-        u = jnp.tanh(params["odd"] @ (near * sign))
-        inner = params["square"] @ u**2 + bias
-        v = jnp.tanh(inner + params["even"] @ (near * (1 - sign)) if self.staying else inner)
-        odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1)
-        odd = odd + jnp.pad(
-            params["skip"] @ (x * inputs.odd[..., None]), ((0, 0), (0, len(self.odd) - self.linear), (0, 0))
-        )
-        even = params["even_out"] @ v + params["shift"][..., None]
-        return jnp.where(np.array(self.odd)[:, None], odd, even)
+            odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1) if self.changing else jnp.zeros_like(out)
+            out = jnp.where(np.array(self.odd)[:, None], odd, out)
+        linear = params["skip"] @ (x * (sign if self.odd[0] else 1 - sign))
+        return out + jnp.pad(linear, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
 
 
 class Turning(Conditional):
@@ -137,7 +138,7 @@ class Turning(Conditional):
         c, s = jnp.where(size > 1e-12, total[:, 0] / strength, 1.0), jnp.where(size > 1e-12, total[:, 1] / strength, 0)
         cosine, sine = cosine[:, : self.near], sine[:, : self.near]
         turned = [cosine * c[:, None] + sine * s[:, None], sine * c[:, None] - cosine * s[:, None]]
-        turned += [(strength / (1 + strength))[:, None], features[inputs.scalars] / inputs.scale[..., None]]
+        turned += [(strength / (1 + strength))[:, None], _even(inputs, features)]
         hidden = jnp.tanh(params["W"] @ jnp.concatenate(turned, axis=1) + params["bias"][..., None])
         a1, b1, a2, b2 = jnp.moveaxis(
             (params["out"] @ hidden + params["shift"][..., None]) * inputs.awake[:, None, None], 1, 0
@@ -169,12 +170,18 @@ class Pointing(Conditional):
         strength = jnp.sqrt(jnp.maximum(size, 1e-12))
         axis = jnp.where(size > 1e-12, total / strength, 0.0)
         seen = jnp.einsum("tnb,tnqb->tqb", axis, parents)
-        seen = jnp.concatenate([seen, strength / (1 + strength), features[inputs.scalars] / inputs.scale[..., None]], 1)
+        seen = jnp.concatenate([seen, strength / (1 + strength), _even(inputs, features)], 1)
         hidden = jnp.tanh(params["W"] @ seen + params["bias"][..., None])
         out = (params["out"] @ hidden) * inputs.awake[:, None, None]
         shift = params["shift"][..., None] * inputs.awake[:, None, None]
         moved = axis * (out[:, :1] + shift[:, :1]) + jnp.einsum("tqb,tnqb->tnb", out[:, 2:], parents)
         return jnp.concatenate([field + moved, out[:, 1:2] + shift[:, 1:2]], axis=1)
+
+
+def _even(inputs: Inputs, features: Array) -> Array:
+    """Scalars of which nothing changes sign under the flip: those that do are multiplied by their sum."""
+    x, sign = features[inputs.scalars] / inputs.scale[..., None], inputs.odd[..., None]
+    return x * (1 - sign) + x * sign * jnp.sum(x * sign, axis=1, keepdims=True)
 
 
 def _weights(key: Array, shape: tuple[int, ...], gain: float) -> Array:

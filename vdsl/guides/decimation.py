@@ -155,7 +155,8 @@ def family_of(s: Species, strength: float) -> Family:
         case "real":
             return Gaussian() if s.features == 2 else Line(_LINE_NODES)
         case "angle":
-            return Circle(int(np.clip(8 * np.ceil(25 * np.sqrt(strength) / 8), 32, 256)))  # four to a width of κ^−½
+            wanted = 20 * np.sqrt(max(strength, 1e-9))  # three to a width of κ^−½, at least
+            return Circle(int(2 ** np.clip(np.ceil(np.log2(wanted)), 5, 9)))  # a sweep in T compiles a few times only
         case "unit":
             return Sphere(s.block.components, 48)
         case "spin":

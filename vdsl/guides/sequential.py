@@ -178,13 +178,15 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     if problem.expansion.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in problem.expansion.opaque)
         why = f"{terms} is no sum of products of functions of one variable"
-        raise cannot_serve("sequential", why, "use a flow, which needs the energy only")
+        raise cannot_serve("autoregressive", why, "use a flow, which needs the energy only")
     for block in problem.expansion.blocks:
         if block.kind == "unit" and block.components == 1:
-            raise cannot_serve("sequential", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
+            raise cannot_serve("autoregressive", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
     monomials = monomials_of(problem.expansion)
     if not serves(monomials):
-        raise cannot_serve("sequential", f"{monomials.n_units} units are too many to learn one by one", "use a flow")
+        raise cannot_serve(
+            "autoregressive", f"{monomials.n_units} units are too many to learn one by one", "use a flow"
+        )
     graph = Interactions(monomials.n_units, monomials.edges())
     # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
@@ -205,7 +207,7 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         "hidden units": hidden,
         "symmetry built in": _symmetry(problem, monomials),
     }
-    return GuideChoice("sequential", reason, description, Structure(rest, order, parents, level, hidden))
+    return GuideChoice("autoregressive", reason, description, Structure(rest, order, parents, level, hidden))
 
 
 def build_sequential(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Sequential:
@@ -274,7 +276,7 @@ def _learned(
         floor = -_FLOOR * unit[:, -1]
     near = min(inputs.scalars.shape[1], _NEAR)
     used = np.asarray(inputs.scalars) < monomials.n_rows
-    staying = bool((used & (np.asarray(inputs.odd) == 0))[:, :near].any())
+    changing, staying = (bool((used & (np.asarray(inputs.odd) == o))[:, :near].any()) for o in (1, 0))
     net: Conditional
     match s.kind:
         case "angle":
@@ -282,11 +284,12 @@ def _learned(
         case "unit":
             net = Pointing(structure.hidden)
         case "real":
-            net = Components(structure.hidden, tuple(changes and f % 2 == 0 for f in range(size)), 1, near, staying)
+            parity = tuple(changes and f % 2 == 0 for f in range(size))
+            net = Components(structure.hidden, parity, 1, near, changing, staying)
         case "spin":
-            net = Components(structure.hidden, (changes,), 1, near, staying)
+            net = Components(structure.hidden, (changes,), 1, near, changing, staying)
         case _:
-            net = Components(structure.hidden, (False,) * size, size, near, staying)
+            net = Components(structure.hidden, (False,) * size, size, near, changing, staying)
     return Learned(
         feeling=feeling,
         family=family,
