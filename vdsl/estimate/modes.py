@@ -127,8 +127,8 @@ def check_modes_continuous(
     """The same for models with continuous fields, at the draw's θ and temperature.
 
     `POPULATIONS` annealed from a known density (`smc`) fall into wells and sectors as these weigh; from each start
-    `chains` chains of `hmc`. A population counts as one chain in errors, since its particles share ancestors. The work is
-    bounded by `MOST_NANOSECONDS`: small models get more particles, large ones fewer chains and moves.
+    `chains` chains of `hmc`. A population counts as one chain in errors, since its particles share ancestors. The work
+    is bounded by `MOST_NANOSECONDS`: small models get more particles, large ones fewer chains and moves.
     """
     from vdsl.estimate.hmc import describe_chains, run_chains
     from vdsl.estimate.smc import anneal_starts

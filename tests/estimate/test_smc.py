@@ -1,0 +1,80 @@
+"""Annealed populations: absolute ln Z against exact values, and honest errors."""
+
+import jax
+import numpy as np
+import pytest
+from test_hmc import HEISENBERG, MIXED, mixed_exact
+
+import vdsl
+from vdsl.estimate.chain_averages import population_averages
+from vdsl.estimate.global_moves import global_moves
+from vdsl.estimate.phase_space import make_target
+from vdsl.estimate.smc import anneal, find_reference, ln_z_of, plan_levels, resample, sample_smc
+
+PHI4 = """
+lattice hypercubic(4, 4)
+field phi : real
+param lam = 8.0
+param m2 = -4.0
+interaction kinetic = sum(x in sites, mu in axes: phi[x] * (2 * phi[x] - phi[x + mu] - phi[x - mu]))
+interaction potential = sum(x in sites: m2 * phi[x]^2 + lam * phi[x]^4)
+temperature 1
+"""
+XY = """
+lattice square(4, 4)
+field t : angle
+interaction e = -0.5 * sum(<i, j> in nn: cos(t[i] - t[j]))
+temperature 1
+"""
+CASES = {
+    "phi4": (PHI4, 2.40513896),
+    "free field": (PHI4.replace("8.0", "0.0").replace("-4.0", "1.0"), -2.8581318146),
+    "XY": (XY, 2.197240206 + 16 * np.log(2 * np.pi)),
+    "Heisenberg": (HEISENBERG, 12 * np.log(4 * np.pi) + 11 * np.log(np.sinh(2) / 2)),
+    "mixed": (MIXED, mixed_exact()[0]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_absolute_ln_z(name):
+    text, exact = CASES[name]
+    model = vdsl.loads(text)
+    found = sample_smc(
+        model, {p.name: float(p.default.value) for p in model.program.parameters}, jax.random.key(0), 16, 64
+    )
+    assert abs(found.ln_z.value - exact) < 4 * found.ln_z.error
+    assert found.ln_z.error < 0.15
+    assert found.warnings == ()
+    if name == "mixed":
+        averages, totals = population_averages(found, model, {}, 1.0)
+        assert abs(averages.energy.value - mixed_exact()[1]) < 4 * averages.energy.error
+        assert totals["free_energy"].value == pytest.approx(-found.ln_z.value)
+        assert totals["entropy"].value == pytest.approx(averages.energy.value + found.ln_z.value)
+
+
+def test_z_is_unbiased_and_errors_are_honest():
+    """Twenty runs at schedules of their own: the mean of Ẑ/Z is 1, and pulls of ln Z spread by one."""
+    model, exact = vdsl.loads(PHI4), CASES["phi4"][1]
+    theta = {"lam": 8.0, "m2": -4.0}
+    ratios, pulls = [], []
+    for seed in range(20):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        target = find_reference(make_target(model, theta, 1.0), global_moves(model.program, theta), keys[0])
+        levels, _ = plan_levels(target, keys[1], 1, 1024, 4)
+        log_z = anneal(target, levels, keys[2], 16, 64, 4).log_z
+        ratios.append(np.exp(log_z - exact).mean())
+        found = ln_z_of(log_z)
+        pulls.append((found.value - exact) / found.error)
+    assert abs(np.mean(ratios) - 1) < 4 * np.std(ratios) / np.sqrt(20)
+    assert 0.5 < np.std(pulls) < 1.7
+    assert abs(np.mean(pulls)) < 1
+
+
+def test_systematic_resampling():
+    """Each particle is taken n·w times, rounded up or down, and n·w times on average."""
+    log_w = np.log(np.array([0.5, 0.2, 0.2, 0.06, 0.04])) + 700
+    rng = np.random.default_rng(0)
+    counts = np.stack([np.bincount(resample(log_w, rng), minlength=5) for _ in range(4000)])
+    expected = 5 * np.array([0.5, 0.2, 0.2, 0.06, 0.04])
+    assert (np.abs(counts - expected) < 1).all()
+    np.testing.assert_allclose(counts.mean(0), expected, atol=0.04)
