@@ -53,12 +53,17 @@ class Conditioner(eqx.Module):
     symmetric: bool = eqx.field(static=True)
     fan_in: int = eqx.field(static=True)
 
-    def _kernel(self, key: Array) -> Array:
-        return jax.random.normal(key, (self.pairs, self.features)) / np.sqrt(self.fan_in)
+    def _draw(self, key: Array, shapes: dict[str, tuple[int, ...]], inputs: int, outputs: int) -> Weights:
+        """Normal numbers of these shapes, over √fan-in, and the network behind them; what it puts out is 0.
 
-    def _network(self, key: Array, inputs: int, outputs: int) -> Weights:
-        return {
-            "hidden": jax.random.normal(key, (inputs, self.hidden)) / np.sqrt(inputs),
+        Cut from one draw: every shape that is drawn is compiled by itself, and users wait for that.
+        """
+        shapes = {**shapes, "hidden": (inputs, self.hidden)}
+        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        noise = jnp.split(jax.random.normal(key, (sum(sizes.values()),)), np.cumsum(list(sizes.values()))[:-1])
+        weights = {name: part.reshape(shapes[name]) for name, part in zip(sizes, noise, strict=True)}
+        scales = {name: 1 / np.sqrt(inputs if name == "hidden" else self.fan_in) for name in weights}
+        return {name: scales[name] * w for name, w in weights.items()} | {
             "hidden_bias": jnp.zeros((self.sites, self.hidden)),
             "out": jnp.zeros((self.hidden, outputs)),
             "out_bias": jnp.zeros((self.sites, outputs)),
@@ -70,15 +75,12 @@ class RealConditioner(Conditioner):
 
     def init(self, key: Array) -> Weights:
         """Fresh weights."""
-        keys = jax.random.split(key, 4)
         extra = 0 if self.symmetric else 1
-        return {
-            "linear": self._kernel(keys[0]),
-            "bounded": self._kernel(keys[1]),
-            "square": self._kernel(keys[2]),
-            "bias": jnp.zeros((self.sites, 3 * self.features)),
-            **self._network(keys[3], 2 * self.features, self.features + self.outputs + extra),
-        }
+        kernels: dict[str, tuple[int, ...]] = dict.fromkeys(
+            ("linear", "bounded", "square"), (self.pairs, self.features)
+        )
+        weights = self._draw(key, kernels, 2 * self.features, self.features + self.outputs + extra)
+        return weights | {"bias": jnp.zeros((self.sites, 3 * self.features))}
 
     def __call__(self, w: Weights, stencil: Stencil, x: Array) -> tuple[Array, Array]:
         """x (b, frozen)."""
@@ -110,14 +112,14 @@ class AngleConditioner(Conditioner):
 
     def init(self, key: Array) -> Weights:
         """Fresh weights."""
-        keys = jax.random.split(key, 3)
         h, inner = self.features, 2 * self.features if self.mirror else 3 * self.features
         gates = h if self.mirror else 2 * h
-        weights = {"kernel": self._kernel(keys[0]), **self._network(keys[1], inner, gates + self.outputs)}
-        weights["kernel"] = weights["kernel"].at[:, 0].set(1 / np.sqrt(self.fan_in))
+        shapes: dict[str, tuple[int, ...]] = {"kernel": (self.pairs, h)}
         if not self.symmetric:
-            weights["bias"] = 0.1 * jax.random.normal(keys[2], (2, self.sites, h))
-        return weights
+            shapes["bias"] = (2, self.sites, h)
+        weights = self._draw(key, shapes, inner, gates + self.outputs)
+        # One feature is the sum of all that is seen: the direction that a ferromagnet would take.
+        return weights | {"kernel": weights["kernel"].at[:, 0].set(1 / np.sqrt(self.fan_in))}
 
     def __call__(self, w: Weights, stencil: Stencil, theta: Array) -> tuple[Array, Array]:
         """theta (b, frozen)."""
