@@ -54,9 +54,9 @@ def make(text, scale=0.0, seed=0, **theta):
 
 
 @cache
-def x64_case(L=4):
+def x64_case():
     with jax.enable_x64(True):
-        return make(PHI4, 0.3, L=L)
+        return make(PHI4, 0.3)
 
 
 def jit(function):
@@ -115,19 +115,11 @@ def test_regression_is_exact_where_the_window_screens():
     np.testing.assert_allclose(weights, np.tile(expected, (n // 2, 1)), atol=1e-12)
 
 
-def test_fresh_map_is_the_identity():
-    _, _, guide, params = make(PHI4)
-    z = guide.kept * jax.random.normal(jax.random.key(1), (4, 64))
-    x, log_det = jit(guide.bijection.forward)(params["flow"], z)
-    np.testing.assert_allclose(x, z, atol=1e-6)
-    np.testing.assert_allclose(log_det, 0.0, atol=1e-6)
-
-
 def test_log_det_is_that_of_the_whole_map():
     with jax.enable_x64(True):
         _, _, guide, params = x64_case()
-        flow, places = params["flow"], np.flatnonzero(guide.kept)
-        z = guide.kept * jax.random.normal(jax.random.key(3), (3, 16))
+        flow, places, level = params["flow"], np.flatnonzero(guide.kept), guide.bijection.levels[0]
+        z = guide.kept * jax.random.normal(jax.random.key(3), (2, 64))
         x, log_det = jit(guide.bijection.forward)(flow, z)
         jacobian = jit(jax.vmap(jax.jacfwd(lambda one: guide.bijection.forward(flow, one[None])[0][0])))(z)
         expected = jnp.linalg.slogdet(jacobian[:, places][:, :, places])[1]
@@ -137,22 +129,14 @@ def test_log_det_is_that_of_the_whole_map():
         np.testing.assert_allclose(back, z, atol=1e-9)
         np.testing.assert_allclose(log_back, -log_det, atol=1e-9)
         np.testing.assert_array_equal(x * (1 - guide.kept), 0.0)
-
-
-def test_coarse_sites_do_not_see_finer_ones():
-    with jax.enable_x64(True):
-        _, _, guide, params = x64_case(8)
-        flow, level = params["flow"], guide.bijection.levels[0]
-        z = guide.kept * jax.random.normal(jax.random.key(3), (1, 64))
-        jacobian = jit(jax.jacfwd(lambda one: guide.bijection.forward(flow, one[None])[0][0]))(z[0])
-        np.testing.assert_array_equal(jacobian[np.ix_(level.coarse, level.new)], 0.0)
-        assert float(jnp.abs(jacobian[np.ix_(level.new, level.coarse)]).max()) > 0.01
+        np.testing.assert_array_equal(jacobian[0][np.ix_(level.coarse, level.new)], 0.0)  # coarse first
+        assert float(jnp.abs(jacobian[0][np.ix_(level.new, level.coarse)]).max()) > 0.01
 
 
 def test_map_commutes_with_translations_of_the_coarsest_level():
     """By twice the width of the coarsest cell, which maps every level and every colour onto itself."""
     with jax.enable_x64(True):
-        _, choice, guide, params = x64_case(8)
+        _, choice, guide, params = x64_case()
         z = guide.kept * jax.random.normal(jax.random.key(3), (2, 64))
         forward, chart = jit(guide.bijection.forward), guide.chart
 

@@ -36,7 +36,7 @@ _MOST_WEIGHTS = 2**24
 _STEPS, _WIDTH = 3, 4
 _STEPS_ANGLES, _HARMONICS = 4, 2
 _RECOMPUTE_ABOVE = 256
-_RECIPE = Recipe("reparameterised", learning_rate=5e-3, batch=256)
+_RECIPE = Recipe("reparameterised", learning_rate=1e-2, batch=256, path_from=0.5)
 
 
 @dataclass(frozen=True)

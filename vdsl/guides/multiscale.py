@@ -42,7 +42,7 @@ _TOP_STEPS, _STEPS = 2, 2
 _WIDTH = 4
 _REACH, _WINDOW = 2.3, 24  # in units of the distance of nearest sites; sites
 _REGRESSORS = 36
-_RECIPE = Recipe("reparameterised", learning_rate=5e-3, batch=256)
+_RECIPE = Recipe("reparameterised", learning_rate=1e-2, batch=256, path_from=0.5)
 
 
 @dataclass(frozen=True)

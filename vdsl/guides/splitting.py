@@ -6,7 +6,7 @@ map has an exact inverse and an exact Jacobian (`integrate`), and so has the who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -38,8 +38,9 @@ class Splitting(eqx.Module):
     """
 
     field: RealField | AngleField
-    turns: tuple[Turn, ...]
+    turns: tuple[Turn, ...]  # one, its arrays stacked, where they are alike: their program is then compiled once
     hats: Array  # (steps, turns, knots)
+    alike: bool = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     partitions: int = eqx.field(static=True)
     pairs: int = eqx.field(static=True)
@@ -60,27 +61,42 @@ class Splitting(eqx.Module):
 
     def step(self, params: dict[str, Any], x: Array, hat: Array, h: float | Array, back: bool) -> tuple[Array, Array]:
         """All turns once, each of length h, or back; hat (turns, knots). The map and its ln|det|."""
-        move, log_det = self.field.move_back if back else self.field.move, jnp.zeros_like(x[0])
-        for number in reversed(range(len(self.turns))) if back else range(len(self.turns)):
-            turn = self.turns[number]
-            kernels = {k: jnp.tensordot(hat[number], w, 1) for k, w in params["kernels"].items()}
-            mine = turn.site.shape[0]
-            x = x[turn.order]
-            found = self.field.coefficients(params, kernels, turn.pairing, turn.site, x[mine:])
-            moved, slope = move(params, x[:mine], found, h)
-            x = jnp.concatenate([moved, x[mine:]])[turn.inverse]
+        log_det = jnp.zeros_like(x[0])
+        for k in reversed(range(self.hats.shape[1])) if back else range(self.hats.shape[1]):
+            turn = jax.tree.map(lambda a, k=k: a[k], self.turns[0]) if self.alike else self.turns[k]
+            x, slope = self._turn(params, x, turn, hat[k], h, back)
             log_det = log_det + slope
         return x, log_det
 
+    def _turn(
+        self, params: dict[str, Any], x: Array, turn: Turn, hat: Array, h: float | Array, back: bool
+    ) -> tuple[Array, Array]:
+        kernels = {k: jnp.tensordot(hat, w, 1) for k, w in params["kernels"].items()}
+        mine, x = turn.site.shape[0], x[turn.order]
+        found = self.field.coefficients(params, kernels, turn.pairing, turn.site, x[mine:])
+        moved, slope = (self.field.move_back if back else self.field.move)(params, x[:mine], found, h)
+        return jnp.concatenate([moved, x[mine:]])[turn.inverse], slope
+
     def _run(self, params: dict[str, Any], x: Array, back: bool) -> tuple[Array, Array]:
         h = 1.0 / (self.steps * self.partitions)
+        steps, turns, knots = self.hats.shape
 
-        def body(carry: tuple[Array, Array], hat: Array) -> tuple[tuple[Array, Array], None]:
+        def one_step(carry: tuple[Array, Array], hat: Array) -> tuple[tuple[Array, Array], None]:
             moved, log_det = self.step(params, carry[0], hat, h, back)
             return (moved, carry[1] + log_det), None
 
-        wrapped = jax.checkpoint(body) if self.recompute else body
-        (x, log_det), _ = jax.lax.scan(wrapped, (x, jnp.zeros_like(x[0])), self.hats, reverse=back)
+        def one_turn(carry: tuple[Array, Array], entry: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            turn = jax.tree.map(lambda a: a[entry[1]], self.turns[0])
+            moved, log_det = self._turn(params, carry[0], turn, entry[0], h, back)
+            return (moved, carry[1] + log_det), None
+
+        start = (x, jnp.zeros_like(x[0]))
+        keep: Callable[..., Any] = jax.checkpoint if self.recompute else lambda body: body
+        if self.alike:
+            entries = (self.hats.reshape(steps * turns, knots), jnp.tile(jnp.arange(turns), steps))
+            (x, log_det), _ = jax.lax.scan(keep(one_turn), start, entries, reverse=back)
+        else:
+            (x, log_det), _ = jax.lax.scan(keep(one_step), start, self.hats, reverse=back)
         return x, log_det
 
 
@@ -118,7 +134,9 @@ def assemble(
     """The integrator of given turns; classes: how many of pairs, and of variables."""
     times = (np.arange(steps * len(turns)) + 0.5) / (steps * len(turns))
     table = reals(hats(times, knots).reshape(steps, len(turns), knots))
-    return Splitting(field, tuple(turns), table, steps, partitions, *classes, recompute)
+    alike = len({str(jax.tree.map(jnp.shape, turn)) for turn in turns}) == 1
+    stacked = (jax.tree.map(lambda *a: integers(np.stack([np.asarray(one) for one in a])), *turns),) if alike else turns
+    return Splitting(field, tuple(stacked), table, alike, steps, partitions, *classes, recompute)
 
 
 def hats(times: np.ndarray, knots: int) -> np.ndarray:
