@@ -226,3 +226,18 @@ def test_strict_fails_on_a_warning(tmp_path, monkeypatch, capsys):
     assert main(["solve", "m.vfe", *flags]) == 0
     assert json.loads(capsys.readouterr().out)["quality"]["warnings"]
     assert main(["solve", "m.vfe", *flags, "--strict"]) == 1
+
+
+def test_guide_and_train_blocks_count_unless_the_caller_says_otherwise():
+    text = (
+        "lattice square(4, 4)\nfield s : spin\ninteraction e = -sum(<i, j> in nn: s[i] * s[j])\ntemperature 3\n"
+        "guide mean_field {}\ntrain { steps = 20; batch = 32; seed = 5; learning_rate = 0.02; samples = 2048 }\n"
+    )
+    run = vdsl.solve(vdsl.loads(text), quiet=True)
+    assert run.result["guide"]["name"] == "mean_field"
+    assert {k: run.result["train"][k] for k in ("steps", "batch", "seed")} == {"steps": 20, "batch": 32, "seed": 5}
+    assert run.diagnostics["plan"]["learning_rate"] == 0.02
+    assert run.quality["ess_samples"] == 2048
+    other = vdsl.solve(vdsl.loads(text), seed=6, steps=10, guide="dense", quiet=True)
+    assert other.result["guide"]["name"] == "dense"
+    assert {k: other.result["train"][k] for k in ("steps", "batch", "seed")} == {"steps": 10, "batch": 32, "seed": 6}

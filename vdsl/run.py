@@ -29,7 +29,7 @@ _KEPT_BYTES = 2**27  # configurations kept in samples.npz
 class SolveSettings:
     """What the user may choose; None leaves the choice to the plan. `time_limit` in seconds, for the whole solve."""
 
-    seed: int = 0
+    seed: int | None = None
     time_limit: float | None = None
     steps: int | None = None
     batch: int | None = None
@@ -43,13 +43,17 @@ def with_blocks(settings: SolveSettings, program: Program) -> SolveSettings:
     """The settings, and where they leave something open what the model's `guide` and `train` blocks say."""
     options = dict(program.train.options) if program.train is not None else {}
     said: dict[str, Any] = {"guide": program.guide.name or None} if program.guide is not None else {}
-    known = {f.name for f in fields(SolveSettings)} - {"seed"}
-    said |= {name: value for name, value in options.items() if name in known}
+    said |= {f.name: options[f.name] for f in fields(SolveSettings) if f.name in options}
     if settings.steps is not None:
         said.pop("time_limit", None)  # what was asked for on the spot replaces what the file says about the length
     if settings.time_limit is not None:
         said.pop("steps", None)
     return replace(settings, **{name: value for name, value in said.items() if getattr(settings, name) is None})
+
+
+def seed_of(settings: SolveSettings) -> int:
+    """The seed, 0 unless something said otherwise."""
+    return settings.seed or 0
 
 
 @dataclass(frozen=True)

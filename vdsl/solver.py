@@ -36,7 +36,7 @@ from vdsl.ir import interpret
 from vdsl.report import result as results
 from vdsl.report import write
 from vdsl.report.progress import Progress
-from vdsl.run import Run, SolveSettings, with_blocks, write_end, write_plan, write_start
+from vdsl.run import Run, SolveSettings, seed_of, with_blocks, write_end, write_plan, write_start
 
 if TYPE_CHECKING:
     from vdsl.ir.program import Program
@@ -51,7 +51,7 @@ _SAMPLE_BYTES = 2**29  # what drawing one batch of fresh samples may keep in mem
 def solve(
     model: Model,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     time_limit: float | None = None,
     steps: int | None = None,
     batch: int | None = None,
@@ -65,7 +65,7 @@ def solve(
 ) -> Run:
     """Solves a model: trains its guide by variational free energy, then estimates everything from fresh samples.
 
-    `time_limit` in seconds (60 unless `steps` is given) holds for all of it. Files are written only if `out` is given.
+    `time_limit` in seconds (60 unless `steps` is given) holds for all of it; the seed is 0 unless given. Files are written only if `out` is given.
     Raises VfeError for settings and models that cannot be solved, `non-finite` (exit 3) for numerical failure.
     """
     settings = SolveSettings(seed, time_limit, steps, batch, guide, samples, estimator, learning_rate)
@@ -103,7 +103,7 @@ def execute(
         write_start(directory, model, settings, given or {})
     fitted = fit(
         solved.guide,
-        seed=settings.seed,
+        seed=seed_of(settings),
         steps=settings.steps,
         batch=settings.batch,
         seconds=training_time(settings, started),
@@ -116,7 +116,7 @@ def execute(
         guard=guard,
         on_plan=lambda plan: None if directory is None else write_plan(directory, plan),
     )
-    run = evaluate(solved, fitted, settings, settings.seed, _FRESH, directory, progress)
+    run = evaluate(solved, fitted, settings, seed_of(settings), _FRESH, directory, progress)
     if directory is not None:
         progress.stage("saving")
         write_end(directory, run)
@@ -236,7 +236,7 @@ def evaluate(
         "steps": fitted.steps,
         "batch": fitted.plan.batch,
         "seconds": fitted.seconds,
-        "seed": settings.seed,
+        "seed": seed_of(settings),
     }
     result |= results.footer(jax.default_backend())
     diagnostics = {

@@ -24,7 +24,7 @@ from vdsl.ir.interpret import resolve_parameters
 from vdsl.report import write
 from vdsl.report.progress import Progress
 from vdsl.report.result import strict
-from vdsl.run import Run, SolveSettings, with_blocks, write_end, write_start
+from vdsl.run import Run, SolveSettings, seed_of, with_blocks, write_end, write_start
 from vdsl.solver import Solvable, Start, evaluate, execute, solvable, training_time
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _amortised(
     fingerprint = hashlib.sha256("".join(p.model.program.fingerprint for p in points).encode()).hexdigest()
     fitted = fit(
         guide,
-        seed=settings.seed,
+        seed=seed_of(settings),
         steps=settings.steps,
         batch=settings.batch,
         seconds=training_time(settings, started),
@@ -174,7 +174,7 @@ def _amortised(
         if point.directory is not None:
             write_start(point.directory, point.model, settings, point.given or {})
             _save_point(point.directory, solved, here)
-        run = evaluate(solved, here, settings, settings.seed, _FRESH + k, point.directory, progress)
+        run = evaluate(solved, here, settings, seed_of(settings), _FRESH + k, point.directory, progress)
         if point.directory is not None:
             write_end(point.directory, run)
         runs.append(run)

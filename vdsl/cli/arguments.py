@@ -168,7 +168,7 @@ def add_overrides(to: Parser) -> None:
 
 def add_run(to: Parser) -> None:
     """The flags of a command that trains."""
-    to.add_argument("--seed", type=natural, default=0, metavar="N", help="random seed (default 0)")
+    to.add_argument("--seed", type=natural, metavar="N", help="random seed (default 0)")
     to.add_argument("--out", type=Path, metavar="DIR", help="where to save (default: the next free runs/NAME-N)")
     to.add_argument("--force", action="store_true", help="replace the run in --out")
     to.add_argument(

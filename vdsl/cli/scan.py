@@ -160,7 +160,7 @@ def _exactly(programs: list[Program], targets: list[Path], plan: dict[str, Any],
 
     for program, target in zip(programs, targets, strict=True):
         progress.stage(f"{target}: exactly")
-        found = exact.solve(program, resolve_parameters(program, {}), seed=plan["settings"]["seed"])
+        found = exact.solve(program, resolve_parameters(program, {}), seed=plan["settings"]["seed"] or 0)
         result = found.to_json() | footer("cpu")
         result.pop("method")
         write.write_json(target / write.RESULT, result)
