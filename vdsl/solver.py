@@ -65,8 +65,9 @@ def solve(
 ) -> Run:
     """Solves a model: trains its guide by variational free energy, then estimates everything from fresh samples.
 
-    `time_limit` in seconds (60 unless `steps` is given) holds for all of it; the seed is 0 unless given. Files are written only if `out` is given.
-    Raises VfeError for settings and models that cannot be solved, `non-finite` (exit 3) for numerical failure.
+    `time_limit` in seconds (60 unless `steps` is given) holds for all of it; the seed is 0 unless given. Files are
+    written only if `out` is given. Raises VfeError for settings and models that cannot be solved, `non-finite` (exit 3)
+    for numerical failure.
     """
     settings = SolveSettings(seed, time_limit, steps, batch, guide, samples, estimator, learning_rate)
     progress = Progress(sys.stderr, quiet)
