@@ -12,7 +12,6 @@ linear field of its parents and a change of its own precision: exact for quadrat
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,23 +211,3 @@ def _tilted_variance(site: np.ndarray, cavity: np.ndarray) -> np.ndarray:
     weight /= weight.sum(1, keepdims=True)
     mean = (weight * x).sum(1)
     return ((weight * (x - mean[:, None]) ** 2).sum(1))[inverse.reshape(-1)]
-
-
-def flip(monomials: Monomials) -> frozenset[int] | None:
-    """The largest set of species (by number) whose joint change of sign leaves every product alone, if any."""
-    signs = [k for k, s in enumerate(monomials.species) if s.kind in ("real", "spin", "unit")]
-    owner = np.concatenate([np.full(s.units * s.features, k) for k, s in enumerate(monomials.species)])
-    parity = np.concatenate(
-        [
-            np.tile((np.arange(s.features) % 2 == 0) if s.kind == "real" else s.kind in ("spin", "unit"), s.units)
-            if s.kind == "real"
-            else np.full(s.units * s.features, s.kind in ("spin", "unit"))
-            for s in monomials.species
-        ]
-    )
-    for size in range(len(signs), 0, -1):
-        for chosen in itertools.combinations(signs, size):
-            odd = np.isin(owner, chosen) & parity
-            if all((odd[rows].sum(1) % 2 == 0).all() for rows, _ in monomials.products):
-                return frozenset(chosen)
-    return None

@@ -27,7 +27,7 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.cavity import Start, cavity_start, flip, pair_couplings, serves
+from vdsl.guides.cavity import Start, cavity_start, pair_couplings, serves
 from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning
 from vdsl.guides.decimation import Decimated, build_decimated, by_species, family_of, independent_units, strength
 from vdsl.guides.densities import Family
@@ -35,6 +35,7 @@ from vdsl.guides.dissection import Interactions, order_skeleton
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
+from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.program import Program
 
