@@ -42,6 +42,9 @@ from vdsl.ir.program import Program
 _WHOLE = 192  # frozen variables up to which kernels see all of them
 _NEAREST = 48  # how many they see beyond, where weights are shared
 _NEAREST_ALONE = 24  # and where every pair has its own
+# φ⁴ at L = 8, λ = 8, 500 steps: ESS .980 by reparameterised gradients alone, .987 with path gradients in the last 150,
+# at the same cost a step.
+_RECIPE = Recipe("reparameterised", learning_rate=6e-3, batch=256, clip=1.0, path_from=0.7)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def build_coupling(choice: GuideChoice, program: Program, theta: Mapping[str, fl
         bytes_each += 12 * moving * int(bijection.stencil.near.shape[-1])
     return Flow(
         reals(1 / problem.temperature), problem.flat_energy(), reals(kept), base, bijection, remainder, chart,
-        Recipe("reparameterised", learning_rate=6e-3, batch=256, clip=1.0), bytes_each,
+        _RECIPE, bytes_each,
     )  # fmt: skip
 
 
