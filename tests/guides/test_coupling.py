@@ -14,6 +14,7 @@ from scipy.special import iv
 
 import vdsl
 from vdsl.errors import VfeError
+from vdsl.guides import coupling
 from vdsl.guides.bijectors import BOUND, inverse_spline, sinh_arcsinh, spline, spline_parameters, wrap
 from vdsl.guides.coupling import build_coupling, choose_coupling, with_structure
 from vdsl.guides.flow import Flow
@@ -323,6 +324,24 @@ def test_lattice_symmetries(name: str):
         lambda a: np.roll(a[:, ::-1], 1, 1),
     ):
         assert c.commutes(on_grid(move), on_grid(move))
+
+
+def test_a_stencil_of_near_variables_is_shared_by_translations(monkeypatch: pytest.MonkeyPatch):
+    """On a lattice too large for kernels that see everything: shells are taken whole or not at all."""
+    monkeypatch.setattr(coupling, "_WHOLE", 2)
+    monkeypatch.setattr(coupling, "_NEAREST", 6)
+    monkeypatch.setitem(SOURCES, "near", PHI4.replace("(4, 4)", "(6, 6)"))
+    c = Case("near")
+    assert c.guide.bijection.stencil.near.shape == (2, 9, 6)
+    assert c.guide.bijection.conditioner.pairs == 1  # the four nearest of a rotated square lattice
+
+    def move(a):
+        return np.roll(a.reshape(-1, 6, 6), (2, 4), (1, 2)).reshape(a.shape)
+
+    assert c.commutes(move, move)
+    back, log_back = c.inverse(c.x)
+    np.testing.assert_allclose(back, c.z, atol=1e-7)
+    np.testing.assert_allclose(log_back, -c.log_det, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["xy", "chiral xy", "xy in a field"])

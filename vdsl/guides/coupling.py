@@ -284,6 +284,8 @@ def _blocks(problem: Problem, classes: PairClasses, places: np.ndarray) -> tuple
         else:
             apart = _distances(problem, places[own], places[others])
             seen = np.sort(np.argsort(apart, axis=1, kind="stable")[:, :width], axis=1)
+            if shared:  # a shell that is cut would be cut differently about every site
+                pair = np.where(apart < _end_of_shells(apart[0], width), pair, number)
         near[b, : len(own), : seen.shape[1]] = seen
         weight[b, : len(own), : seen.shape[1]] = np.take_along_axis(pair, seen, 1)
         site[b, : len(own)] = classes.site[own]
@@ -295,6 +297,12 @@ def _blocks(problem: Problem, classes: PairClasses, places: np.ndarray) -> tuple
     for b, (own, others) in enumerate(zip(moves, rests, strict=True)):
         padded[0][b, : len(own)], padded[1][b, : len(others)] = places[own], places[others]
     return integers(padded[0]), integers(padded[1]), stencil, max(len(used), 1), max(width, 1)
+
+
+def _end_of_shells(apart: np.ndarray, width: int) -> float:
+    """The distance below which there are whole shells only, of at most `width` members together."""
+    order = np.sort(apart)
+    return float(order[width]) if width < len(order) else np.inf
 
 
 def _distances(problem: Problem, own: np.ndarray, others: np.ndarray) -> np.ndarray:
