@@ -28,7 +28,7 @@ from vdsl.errors import Diagnostic, VfeError
 from vdsl.ir.expansion import Expansion, MonomialGroup
 
 _MOST_STEPS = 500
-_TOLERANCE = 1e-13  # of F, relative
+_TOLERANCE = 1e-11  # of F, relative
 
 
 class Geometry(Protocol):
