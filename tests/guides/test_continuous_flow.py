@@ -64,7 +64,7 @@ def make(text, scale=0.0, seed=0, **theta):
     values = {p.name: float(p.default.value) for p in program.parameters} | theta
     problem = Problem(program, values)
     choice = choose_continuous(problem)
-    guide = build_continuous(choice, program, values)
+    guide = build_continuous(choice, problem)
     params = guide.init(jax.random.key(seed))
     leaves, tree = jax.tree.flatten(params["flow"]["kernels"])
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))

@@ -43,7 +43,7 @@ def make(text, scale=0.0, seed=0, **theta):
     values = {p.name: float(p.default.value) for p in program.parameters} | theta
     problem = Problem(program, values)
     choice = choose_multiscale(problem)
-    guide = build_multiscale(choice, program, values)
+    guide = build_multiscale(choice, problem)
     params = guide.init(jax.random.key(seed))
     for part in (params["flow"]["top"], *params["flow"]["levels"]):
         leaves, tree = jax.tree.flatten(part["kernels"])

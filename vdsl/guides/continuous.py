@@ -11,7 +11,7 @@ density of what is sampled, and F_q a true bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,6 @@ from vdsl.guides.pairs import PairClasses, embedding, pair_classes
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.splitting import Splitting, splitting
 from vdsl.guides.vectorfield import PAIR_KERNELS, AngleField, RealField
-from vdsl.ir.program import Program
 
 _MOST_VARIABLES = 4096
 _MOST_WEIGHTS = 2**24
@@ -129,9 +128,9 @@ def choose_continuous(problem: Problem) -> GuideChoice:
     return GuideChoice("continuous", reason, description, structure)
 
 
-def build_continuous(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Flow:
+def build_continuous(choice: GuideChoice, problem: Problem) -> Flow:
     """The flow at θ."""
-    problem, structure = Problem(program, theta), choice.structure
+    structure = choice.structure
     chart = problem.chart
     if chart is None:
         raise cannot_serve(

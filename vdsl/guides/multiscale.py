@@ -15,7 +15,6 @@ identity. The finest level of all, where the model allows it, is the exact condi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +34,6 @@ from vdsl.guides.pairs import Element, closure, grid_coordinates, pair_classes, 
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.splitting import Splitting, Turn, assemble, splitting
 from vdsl.guides.vectorfield import Near, RealField
-from vdsl.ir.program import Program
 
 _TOP = 32  # sites of the coarsest level, at most, if sides are even often enough
 _TOP_STEPS, _STEPS = 2, 2
@@ -140,9 +138,9 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
     return GuideChoice("multiscale", reason, description, structure)
 
 
-def build_multiscale(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Flow:
+def build_multiscale(choice: GuideChoice, problem: Problem) -> Flow:
     """The guide at θ."""
-    problem, structure = Problem(program, theta), choice.structure
+    structure = choice.structure
     chart = problem.chart
     if chart is None:
         raise cannot_serve("multiscale", "not all of its fields are real", "leave the choice to vdsl")

@@ -38,6 +38,7 @@ from vdsl.ir.support import Group, Spin, describe, event_shape, is_discrete, sto
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB in float32
 _DENSE_WEIGHTS = 2**28
 _MOST_VALUES = 2**20
+_LARGE_FOR_DENSE_KERNELS = 2048
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,29 @@ def _factors(problem: Problem, name: str) -> FactorGraph:
 
 
 def _default_continuous(problem: Problem) -> GuideChoice:
-    """The Gaussian where the energy is quadratic: it is the answer."""
+    """The first that can serve, in an order that was measured (benchmarks/continuous.md, benchmarks/flows.md).
+
+    The Gaussian where the energy is quadratic: it is the answer. A continuous flow for real fields, whose kernels span
+    the whole lattice, up to where their cost, quadratic in the volume, is that of the multiscale flow. For angles, unit
+    vectors and mixed fields conditionals one after another, which know the model's own local fields.
+    """
     if problem.chart is not None and is_quadratic(problem.expansion):
         return choose_gaussian(problem)
+    order = ["autoregressive", "coupling", "continuous"]
     if problem.chart is not None and not problem.chart.periodic().any():
-        return choose_continuous(problem)
-    return GUIDES["autoregressive"].choose(problem)
+        order = ["continuous", "multiscale", "coupling", "autoregressive"]
+        if problem.chart.size > _LARGE_FOR_DENSE_KERNELS:
+            order[:2] = order[1::-1]
+    refusals = []
+    for name in order:
+        try:
+            return CONTINUOUS[name].choose(problem)
+        except VfeError as refused:
+            if refused.diagnostics[0].code != "guide-cannot-serve":
+                raise
+            refusals.append(refused.diagnostics[0].message)
+    fields = ", ".join(f"`{f.name}`: {describe(f.support)}" for f in problem.program.fields)
+    raise VfeError(Diagnostic("no-guide", f"no guide serves this model ({fields})", notes=tuple(refusals)))
 
 
 def _with_program(
@@ -282,8 +300,8 @@ DISCRETE: dict[str, Entry] = {
 CONTINUOUS: dict[str, Entry] = {
     "gaussian": Entry(choose_gaussian, _with_program(build_gaussian)),
     "autoregressive": DISCRETE["autoregressive"],
-    "continuous": Entry(choose_continuous, _with_program(build_continuous)),
+    "continuous": Entry(choose_continuous, build_continuous),
     "coupling": Entry(choose_coupling, _with_program(build_coupling)),
-    "multiscale": Entry(choose_multiscale, _with_program(build_multiscale)),
+    "multiscale": Entry(choose_multiscale, build_multiscale),
 }
 GUIDES = DISCRETE | CONTINUOUS
