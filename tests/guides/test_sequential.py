@@ -100,7 +100,7 @@ class Case:
 @cache
 def case(name: str) -> Case:
     problem = problem_of(MODELS[name])
-    guide = build_sequential(choose_sequential(problem), problem.program, problem.theta)
+    guide = build_sequential(choose_sequential(problem), problem)
 
     def run(guide: Sequential, params: Any, key: jax.Array, y: dict) -> tuple:
         """Samples with ln q; ln q of y; latents' ln q and u with the whole ln q of configurations that have them."""

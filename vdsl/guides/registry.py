@@ -38,7 +38,7 @@ from vdsl.ir.support import Group, Spin, describe, event_shape, is_discrete, sto
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB in float32
 _DENSE_WEIGHTS = 2**28
 _MOST_VALUES = 2**20
-_LARGE_FOR_DENSE_KERNELS = 2048
+_LARGE_FOR_SCORES, _LARGE_FOR_DENSE_KERNELS = 512, 2048  # real variables
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _hidden(learned: int) -> int:
 
 def _build_autoregressive(choice: GuideChoice, problem: Problem) -> Guide:
     if not problem.discrete:
-        return build_sequential(choice, problem.program, problem.theta)
+        return build_sequential(choice, problem)
     graph, temperature = problem.graph, problem.temperature
     alphabet = alphabet_of(problem.program, graph)
     structure = choice.structure
@@ -251,14 +251,15 @@ def _factors(problem: Problem, name: str) -> FactorGraph:
 def _default_continuous(problem: Problem) -> GuideChoice:
     """The first that can serve, in an order that was measured (benchmarks/continuous.md, benchmarks/flows.md).
 
-    The Gaussian where the energy is quadratic: it is the answer. A continuous flow for real fields, whose kernels span
-    the whole lattice, up to where their cost, quadratic in the volume, is that of the multiscale flow. For angles, unit
-    vectors and mixed fields conditionals one after another, which know the model's own local fields.
+    The Gaussian where the energy is quadratic: it is the answer. Else conditionals one after another, which know the
+    model's own local fields; their score function grows noisy with the volume, and for large real fields a continuous
+    flow, whose kernels span the whole lattice, learns faster. Its cost is quadratic in the volume, which the largest
+    leave to the multiscale flow.
     """
     if problem.chart is not None and is_quadratic(problem.expansion):
         return choose_gaussian(problem)
-    order = ["autoregressive", "coupling", "continuous"]
-    if problem.chart is not None and not problem.chart.periodic().any():
+    order = ["autoregressive", "continuous", "coupling", "multiscale"]
+    if problem.chart is not None and not problem.chart.periodic().any() and problem.chart.size > _LARGE_FOR_SCORES:
         order = ["continuous", "multiscale", "coupling", "autoregressive"]
         if problem.chart.size > _LARGE_FOR_DENSE_KERNELS:
             order[:2] = order[1::-1]

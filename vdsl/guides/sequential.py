@@ -16,7 +16,7 @@ Global symmetries hold exactly: a joint change of sign (reals and spins), rotati
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,6 @@ from vdsl.guides.latents import Codec, codec_of
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
-from vdsl.ir.program import Program
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
 _NEAR = 32  # parent features that networks see; the linear part sees all of them
@@ -211,9 +210,8 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     return GuideChoice("autoregressive", reason, description, Structure(rest, order, parents, level, hidden))
 
 
-def build_sequential(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Sequential:
+def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     """The guide at parameter values θ. Raises VfeError `bad-temperature`, `guide-cannot-serve`."""
-    problem = Problem(program, theta)
     structure: Structure = choice.structure
     monomials = monomials_of(problem.expansion)
     beta = 1 / problem.temperature
