@@ -204,7 +204,7 @@ def problem(text: str, **overrides: float) -> Problem:
 
 
 def flow_of(p: Problem, **options) -> Flow:
-    return build_coupling(with_structure(choose_coupling(p), **options), p.program, p.theta)
+    return build_coupling(with_structure(choose_coupling(p), **options), p)
 
 
 def random_params(guide: Flow, size: float = 0.3, seed: int = 0):

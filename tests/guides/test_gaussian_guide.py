@@ -114,7 +114,7 @@ def exact_ln_z(p: Problem) -> float:
 
 
 def guide_of(p: Problem):
-    return build_gaussian(choose_gaussian(p), p.program, p.theta)
+    return build_gaussian(choose_gaussian(p), p)
 
 
 def log_weights(guide, n: int = 64) -> np.ndarray:

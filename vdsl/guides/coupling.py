@@ -15,7 +15,6 @@ A global change of sign (real), a global rotation or reflection (angles) is buil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,7 +36,6 @@ from vdsl.guides.pairs import PairClasses, grid_coordinates, pair_classes
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.graph import adjacency
 from vdsl.ir.lattice import OPEN
-from vdsl.ir.program import Program
 
 _WHOLE = 192  # frozen variables up to which kernels see all of them
 _NEAREST = 48  # how many they see beyond, where weights are shared
@@ -177,9 +175,8 @@ def choose_coupling(problem: Problem) -> GuideChoice:
     )
 
 
-def build_coupling(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Flow:
+def build_coupling(choice: GuideChoice, problem: Problem) -> Flow:
     """The guide at θ. Raises VfeError `guide-cannot-serve`, and `unbounded-energy` as the Gaussian does."""
-    problem = Problem(program, theta)
     chart, angles = _check_chart(problem)
     structure: CouplingStructure = choice.structure
     kept, remainder = _kept(problem, structure)

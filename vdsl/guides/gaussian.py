@@ -10,7 +10,6 @@ an order of small bandwidth elsewhere (`banded`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,6 @@ from vdsl.guides.hartree import Geometry, Optimum, best_gaussian, is_quadratic
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.spectral import SpectralGeometry, build_spectral, fully_periodic, sublattice
 from vdsl.ir.graph import Adjacency, adjacency
-from vdsl.ir.program import Program
 
 _MOST_NUMBERS = 2**26  # of one triangular factor: 256 MiB in float32
 
@@ -72,9 +70,8 @@ def choose_gaussian(problem: Problem) -> GuideChoice:
     return GuideChoice("gaussian", reason, description, structure)
 
 
-def build_gaussian(choice: GuideChoice, program: Program, theta: Mapping[str, float]) -> Flow:
+def build_gaussian(choice: GuideChoice, problem: Problem) -> Flow:
     """The guide at θ. Raises VfeError `unbounded-energy` where a quadratic energy has no lowest point."""
-    problem = Problem(program, theta)
     chart = check_real(problem, "gaussian")
     optimum = solve(problem, choice.structure)
     base = base_of(problem, choice.structure, optimum, np.ones(chart.size), trained=not optimum.stationary)

@@ -7,7 +7,7 @@ parameter values. Guides built from one choice have arrays of the same shapes, s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -275,12 +275,6 @@ def _default_continuous(problem: Problem) -> GuideChoice:
     raise VfeError(Diagnostic("no-guide", f"no guide serves this model ({fields})", notes=tuple(refusals)))
 
 
-def _with_program(
-    build: Callable[[GuideChoice, Program, Mapping[str, float]], Guide],
-) -> Callable[[GuideChoice, Problem], Guide]:
-    return lambda choice, problem: build(choice, problem.program, problem.theta)
-
-
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -299,10 +293,10 @@ DISCRETE: dict[str, Entry] = {
     "mean_field": Entry(_choose_mean_field, _build_mean_field),
 }
 CONTINUOUS: dict[str, Entry] = {
-    "gaussian": Entry(choose_gaussian, _with_program(build_gaussian)),
+    "gaussian": Entry(choose_gaussian, build_gaussian),
     "autoregressive": DISCRETE["autoregressive"],
     "continuous": Entry(choose_continuous, build_continuous),
-    "coupling": Entry(choose_coupling, _with_program(build_coupling)),
+    "coupling": Entry(choose_coupling, build_coupling),
     "multiscale": Entry(choose_multiscale, build_multiscale),
 }
 GUIDES = DISCRETE | CONTINUOUS

@@ -236,7 +236,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
         learned=tuple(learned),
         decimated=build_decimated(monomials, structure.rest, beta),
         kept=reals(kept),
-        codec=codec_of(program, monomials.species),
+        codec=codec_of(problem.program, monomials.species),
         hints=Recipe(learning_rate=_rate(len(structure.order))),
         bytes_each=4096 + 8 * width + 400 * monomials.n_units,
     )
