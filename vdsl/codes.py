@@ -474,11 +474,11 @@ CODES: dict[str, Explanation] = {
         "delta(phi[i], 0)",
     ),
     "unbounded-energy": Explanation(
-        "a warning: the energy falls without end in a real field, or does not depend on a shift of it",
+        "the energy falls without end in a real field, or does not depend on a shift of it",
         "Along some ray of configurations the energy is a polynomial whose highest power has a negative coefficient or "
         "an odd degree, or it is the same everywhere; so ln Z is infinite. The rays that are tried are uniform, "
         "staggered, of a single site and random, with all parameters at their defaults. Only what is certain is "
-        "reported.",
+        "reported, as a warning; a Gaussian guide that meets a direction without bound stops with the same code.",
         "interaction v = -sum(x in sites: phi[x]^4)",
     ),
     # Claims, sweeps and settings
@@ -587,7 +587,9 @@ CODES: dict[str, Explanation] = {
         "The exit code is 2.",
     ),
     "no-guide": Explanation(
-        "no guide serves a field of this type", "Guides exist for discrete fields. The message names the field."
+        "no guide serves a field of this type",
+        "Guides exist for discrete, real, complex, angle, U(1) and sphere fields. The message names the field, or what "
+        "each guide lacks for the model as a whole.",
     ),
     "unknown-guide": Explanation(
         "a guide that is not known",
