@@ -1,9 +1,12 @@
 """Annealed populations: absolute ln Z against exact values, and honest errors."""
 
+from functools import cache
+
 import jax
 import numpy as np
 import pytest
-from test_hmc import HEISENBERG, MIXED, mixed_exact
+from scipy.special import iv
+from test_hmc import MIXED, mixed_exact
 
 import vdsl
 from vdsl.estimate.chain_averages import population_averages
@@ -20,30 +23,33 @@ interaction kinetic = sum(x in sites, mu in axes: phi[x] * (2 * phi[x] - phi[x +
 interaction potential = sum(x in sites: m2 * phi[x]^2 + lam * phi[x]^4)
 temperature 1
 """
-XY = """
-lattice square(4, 4)
-field t : angle
-interaction e = -0.5 * sum(<i, j> in nn: cos(t[i] - t[j]))
+GAUGE = """
+lattice hypercubic(3, 2)
+field U : SU(2) on links
+interaction wilson = -sum(x in sites, <mu, nu> in planes:
+    re(tr(U[x, mu] * U[x + mu, nu] * U[x + nu, mu]' * U[x, nu]')))
 temperature 1
 """
 CASES = {
     "phi4": (PHI4, 2.40513896),
-    "free field": (PHI4.replace("8.0", "0.0").replace("-4.0", "1.0"), -2.8581318146),
-    "XY": (XY, 2.197240206 + 16 * np.log(2 * np.pi)),
-    "Heisenberg": (HEISENBERG, 12 * np.log(4 * np.pi) + 11 * np.log(np.sinh(2) / 2)),
+    "gauge": (GAUGE, np.log((iv(np.arange(1, 40), 2.0) ** 6).sum())),  # Σ_n (2 I_n(β)/β)^plaquettes, β = 2
     "mixed": (MIXED, mixed_exact()[0]),
 }
 
 
+@cache
+def model_of(name):
+    return vdsl.loads(CASES[name][0])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_absolute_ln_z(name):
-    text, exact = CASES[name]
-    model = vdsl.loads(text)
+    model, exact = model_of(name), CASES[name][1]
     found = sample_smc(
-        model, {p.name: float(p.default.value) for p in model.program.parameters}, jax.random.key(0), 16, 64
+        model, {p.name: float(p.default.value) for p in model.program.parameters}, jax.random.key(0), 16, 32
     )
     assert abs(found.ln_z.value - exact) < 4 * found.ln_z.error
-    assert found.ln_z.error < 0.15
+    assert found.ln_z.error < 0.2
     assert found.warnings == ()
     if name == "mixed":
         averages, totals = population_averages(found, model, {}, 1.0)
@@ -53,19 +59,19 @@ def test_absolute_ln_z(name):
 
 
 def test_z_is_unbiased_and_errors_are_honest():
-    """Twenty runs at schedules of their own: the mean of Ẑ/Z is 1, and pulls of ln Z spread by one."""
-    model, exact = vdsl.loads(PHI4), CASES["phi4"][1]
+    """Sixteen runs at schedules of their own: the mean of Ẑ/Z is 1, and pulls of ln Z spread by one."""
+    model, exact = model_of("phi4"), CASES["phi4"][1]
     theta = {"lam": 8.0, "m2": -4.0}
     ratios, pulls = [], []
-    for seed in range(20):
+    for seed in range(16):
         keys = jax.random.split(jax.random.key(seed), 3)
         target = find_reference(make_target(model, theta, 1.0), global_moves(model.program, theta), keys[0])
-        levels, _ = plan_levels(target, keys[1], 1, 1024, 4)
-        log_z = anneal(target, levels, keys[2], 16, 64, 4).log_z
+        levels, _ = plan_levels(target, keys[1], 1, 512, 4)
+        log_z = anneal(target, levels, keys[2], 16, 32, 4).log_z
         ratios.append(np.exp(log_z - exact).mean())
         found = ln_z_of(log_z)
         pulls.append((found.value - exact) / found.error)
-    assert abs(np.mean(ratios) - 1) < 4 * np.std(ratios) / np.sqrt(20)
+    assert abs(np.mean(ratios) - 1) < 4 * np.std(ratios) / np.sqrt(16)
     assert 0.5 < np.std(pulls) < 1.7
     assert abs(np.mean(pulls)) < 1
 

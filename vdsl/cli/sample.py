@@ -276,18 +276,19 @@ def _sheet(program: Program, sampled: Sampled, options: argparse.Namespace, seco
     words = {"free_energy": "F  free energy", "entropy": "S  entropy", "ln_z": "   ln Z"}
     totals = {words[name]: (name, value) for name, value in sampled.free_energies.items()}
     totals |= {"E  energy": ("energy", found.energy), "C  heat capacity": ("heat_capacity", found.heat_capacity)}
+    mixing = ("autocorrelation", "R-hat") if found.r_hat else ()  # populations have neither
     rows = [
-        (what, estimate(value.value / n, value.error / n), estimate(value.value, value.error), *_mixing(found, name))
-        for what, (name, value) in totals.items()
+        (what, estimate(v.value / n, v.error / n), estimate(v.value, v.error), *_mixing(found, name))
+        for what, (name, v) in totals.items()
     ]
     blocks: list[Heading | Table | Notes] = [
         Heading(f"{program.name}{': ' + program.title if program.title else ''}", detail(head)),
-        Table(("", "per site", "total", "autocorrelation", "R-hat"), tuple(rows)),
+        Table(("", "per site", "total", *mixing), tuple(rows)),
     ]
     averages = {**found.observables, **found.derived}
     if averages:
         lines = tuple((k, estimate(v.value, v.error), *_mixing(found, k)) for k, v in averages.items())
-        blocks.append(Table(("observable", "average", "autocorrelation", "R-hat"), lines))
+        blocks.append(Table(("observable", "average", *mixing), lines))
     notes = [("method", sampled.moved, ""), ("", sampled.words, ""), ("time", duration(seconds), "")]
     if options.out is not None:
         notes.append(("saved", str(options.out), ""))
@@ -295,7 +296,10 @@ def _sheet(program: Program, sampled: Sampled, options: argparse.Namespace, seco
     return tuple(blocks)
 
 
-def _mixing(found: ChainAverages, name: str) -> tuple[str, str]:
+def _mixing(found: ChainAverages, name: str) -> tuple[str, ...]:
+    """The cells of one row under autocorrelation and R-hat: none where no quantity has them."""
+    if not found.r_hat:
+        return ()
     if name not in found.r_hat:
         return "", ""
     return f"{found.autocorrelation[name]:.1f}", f"{found.r_hat[name]:.3f}"

@@ -130,14 +130,14 @@ def sample_hmc(
     """
     temperature = float(interpret.temperature(model.program, dict(theta)))
     start_key, burn_key, run_key = jax.random.split(key, 3)
-    with precision(model, theta, temperature, start_key):
+    with precision(model, theta, temperature, start_key, chains):
         target = make_target(model, theta, temperature)
         x = target.draw_reference(start_key, chains)
         rows = min(_ROWS, kept)
         length = max(math.ceil((kept * thin // 4 if burn_in is None else burn_in) / _WINDOWS), _BURN_IN // _WINDOWS)
         moves = global_moves(model.program, theta)
         on_stage("burning in")
-        x, tuning = burn(target, moves, burn_key, x, math.ceil(length / (rows * thin)) * rows, thin)
+        x, tuning = burn(target, moves, burn_key, x, rows, thin, math.ceil(length / (rows * thin)))
         check_finite(target, x)
         on_stage("running Hamiltonian Monte Carlo")
         found, rates = run_chains(target, moves, run_key, x, tuning, kept, thin)
@@ -145,18 +145,22 @@ def sample_hmc(
 
 
 def burn(
-    target: Target, moves: tuple[Symmetry, ...], key: Array, x: Position, rows: int, thin: int
+    target: Target, moves: tuple[Symmetry, ...], key: Array, x: Position, rows: int, thin: int, calls: int = 1
 ) -> tuple[Position, Tuning]:
-    """Positions and tuning after `_WINDOWS` windows of rows·thin trajectories; the model is all on after a third."""
+    """Positions and tuning after `_WINDOWS` windows of calls·rows·thin trajectories; the model is all on after a third.
+
+    rows: of one call of the compiled program, which a run with the same number of rows shares.
+    """
     tuning = Tuning(_number(0.1), _number(1.0), {s.field: _array(np.ones(s.elements)) for s in moving(target.spaces)})
-    numbers = np.arange(_WINDOWS * rows * thin).reshape(_WINDOWS, rows, thin) + 1
+    numbers = np.arange(_WINDOWS * calls * rows * thin).reshape(_WINDOWS * calls, rows, thin) + 1
     weights = np.minimum(1.0, 3 * numbers / numbers.size) ** 2
     for window in range(_WINDOWS):
         adaptation = fresh_adaptation(tuning)
-        state = (x, tuning, adaptation)
-        (x, tuning, adaptation), _ = advance(
-            target, moves, jax.random.fold_in(key, window), state, _array(weights[window]), True, MOST_STEPS
-        )
+        for number in range(window * calls, (window + 1) * calls):
+            state, k = (x, tuning, adaptation), jax.random.fold_in(key, number)
+            (x, tuning, adaptation), _ = advance(
+                target, moves, k, state, _array(weights[number]), jnp.asarray(True), MOST_STEPS
+            )
         tuning = settle(tuning, adaptation, last=window == _WINDOWS - 1)
     return x, tuning
 
@@ -171,7 +175,7 @@ def run_chains(
     for number in range(math.ceil(kept / rows)):
         ones = _array(np.ones((rows, thin)))
         state, (positions, rate) = advance(
-            target, moves, jax.random.fold_in(key, number), state, ones, False, MOST_STEPS
+            target, moves, jax.random.fold_in(key, number), state, ones, jnp.asarray(False), MOST_STEPS
         )
         parts.append({f: np.asarray(v) for f, v in positions.items()})
         rates.append({f: float(v) for f, v in rate.items()})
@@ -186,11 +190,12 @@ def advance(
     key: Array,
     state: tuple[Position, Tuning, Adaptation],
     weights: Array,
-    adapting: bool | Array,
+    adapting: Array,
     most_steps: int,
 ) -> tuple[tuple[Position, Tuning, Adaptation], tuple[dict[str, Array], dict[str, Array]]]:
     """weights.shape = (rows, thin) updates of all chains, the weight of the model in each.
 
+    `adapting` is a traced (): burning in and running share one compilation.
     Returns the new state, and the stored configurations after every row {field: (rows, chains, …)} with mean rates.
     """
     rows, thin = weights.shape
@@ -204,9 +209,8 @@ def advance(
             x = jax.tree.map(lambda new, old: jnp.where(weight == 1, new, old), moved, x)
         path, steps = trajectory(target, tuning, path_key, x, weight, most_steps)
         new_tuning, new_adaptation = adapt(tuning, adaptation, path)
-        on = jnp.asarray(adapting)
-        tuning = jax.tree.map(lambda new, old: jnp.where(on, new, old), new_tuning, tuning)
-        adaptation = jax.tree.map(lambda new, old: jnp.where(on, new, old), new_adaptation, adaptation)
+        tuning = jax.tree.map(lambda new, old: jnp.where(adapting, new, old), new_tuning, tuning)
+        adaptation = jax.tree.map(lambda new, old: jnp.where(adapting, new, old), new_adaptation, adaptation)
         rates = {"acceptance": path.acceptance, "steps": steps.astype(path.acceptance.dtype), "discrete": changed}
         return (path.x, tuning, adaptation), rates
 
@@ -311,13 +315,24 @@ def settle(tuning: Tuning, a: Adaptation, last: bool = False) -> Tuning:
 # Shared with annealing and with NUTS
 
 
-def precision(model: Model, theta: Mapping[str, float], temperature: float, key: Array) -> AbstractContextManager[Any]:
-    """Double precision where βE, of a random or of an ordered configuration, would round too much in single."""
-    x = make_target(model, theta, temperature).draw_reference(key, 2)
-    ordered = {f: v.at[1].set(jnp.broadcast_to(v[1, :1], v.shape[1:])) for f, v in x.items()}
+def precision(
+    model: Model, theta: Mapping[str, float], temperature: float, key: Array, n: int
+) -> AbstractContextManager[Any]:
+    """Double precision where βE, of a random or of an ordered configuration, would round too much in single.
+
+    n: configurations to look at, best as many as the caller draws next, since small programs compile for each shape.
+    """
     target = make_target(model, theta, temperature)
-    size = float(np.nan_to_num(np.abs(np.asarray(target.energy(ordered)))).max())
+    x = target.draw_reference(key, n)
+    ordered = {f: v.at[1].set(jnp.broadcast_to(v[1, :1], v.shape[1:])) for f, v in x.items()}
+    size = float(np.nan_to_num(np.abs(np.asarray(energy_of(target, ordered)))).max())
     return jax.enable_x64(True) if size * jnp.finfo(working_dtype()).eps > _PRECISE else nullcontext()
+
+
+@eqx.filter_jit
+def energy_of(target: Target, x: Position) -> Array:
+    """βE, (b,), compiled as one program."""
+    return target.energy(x)
 
 
 def check_finite(target: Target, x: Position) -> None:

@@ -89,7 +89,7 @@ def sample_smc(
     temperature = float(interpret.temperature(model.program, dict(theta)))
     scout_key, pilot_key, run_key = jax.random.split(key, 3)
     together = max(1, min(populations, _AT_ONCE // particles))
-    with precision(model, theta, temperature, scout_key):
+    with precision(model, theta, temperature, scout_key, _SCOUTS):
         on_stage("finding widths")
         target = find_reference(make_target(model, theta, temperature), global_moves(model.program, theta), scout_key)
         on_stage("choosing temperatures")
@@ -141,7 +141,7 @@ def anneal(target: Target, levels: list[Level], key: Array, populations: int, pa
     for number, level in enumerate(levels):
         index = state.reweight(level.weight, level.resample)
         k = jax.random.fold_in(move_key, number)
-        x, v, _, rate = _move(target, level.tuning, k, state.x, index, _number(level.weight), False, moves)
+        x, v, _, rate = _move(target, level.tuning, k, state.x, index, _number(level.weight), jnp.asarray(False), moves)
         state.x, state.v = x, _finite(v)
         rates.append([float(r) for r in rate])
     a, b, c = np.mean(rates, axis=0)
@@ -160,7 +160,7 @@ def plan_levels(
     tuning, everyone = Tuning(_number(0.3), _number(1.0), mass), jnp.arange(populations * particles)
     for number in range(4):  # the step size of the reference itself
         k = jax.random.fold_in(move_key, MOST_LEVELS + number)
-        state.x, v, tuning, _ = _move(target, tuning, k, state.x, everyone, _number(0.0), True, moves)
+        state.x, v, tuning, _ = _move(target, tuning, k, state.x, everyone, _number(0.0), jnp.asarray(True), moves)
         state.v = _finite(v)
     levels: list[Level] = []
     rates = []
@@ -171,7 +171,7 @@ def plan_levels(
         flag = t == 1 or uneven
         index = state.reweight(t, flag)
         k = jax.random.fold_in(move_key, len(levels))
-        state.x, v, tuning, rate = _move(target, tuning, k, state.x, index, _number(t), True, moves)
+        state.x, v, tuning, rate = _move(target, tuning, k, state.x, index, _number(t), jnp.asarray(True), moves)
         state.v = _finite(v)
         rates.append([float(r) for r in rate])
         levels.append(Level(t, flag, tuning))
@@ -227,7 +227,9 @@ def find_reference(
     state, weights = (x, tuning, fresh_adaptation(tuning)), jnp.ones((_ROWS, thin), working_dtype())
     positions: list[Position] = []
     for part in range(2):
-        state, _ = advance(target, moves, jax.random.fold_in(run_key, part), state, weights, False, hmc.MOST_STEPS)
+        state, _ = advance(
+            target, moves, jax.random.fold_in(run_key, part), state, weights, jnp.asarray(False), hmc.MOST_STEPS
+        )
         positions.append(state[0])
     centre, width = {}, {}
     for s in flat:
@@ -266,11 +268,12 @@ def anneal_starts(
     Which populations these are is drawn as their Ẑ weigh, or less so where few would be left.
     """
     scout_key, anneal_key, pick_key = jax.random.split(key, 3)
-    context = partial(precision, model, theta, temperature, scout_key)
+    scouts = min(_SCOUTS, chains)
+    context = partial(precision, model, theta, temperature, scout_key, scouts)
     symmetries = global_moves(model.program, theta)
     with context():
         start = make_target(model, theta, temperature)
-        target = find_reference(start, symmetries, scout_key, min(_SCOUTS, chains), moves)
+        target = find_reference(start, symmetries, scout_key, scouts, moves)
         levels, found = plan_levels(target, anneal_key, populations, particles, moves, _QUICK)
         rng, each = _generator(pick_key), chains // populations
         chosen = resample(_flattened(found.log_z), rng)
@@ -318,7 +321,7 @@ def _flattened(log_z: np.ndarray) -> np.ndarray:
 
 @eqx.filter_jit
 def _move(
-    target: Target, tuning: Tuning, key: Array, x: Position, index: Array, weight: Array, adapting: bool, moves: int
+    target: Target, tuning: Tuning, key: Array, x: Position, index: Array, weight: Array, adapting: Array, moves: int
 ) -> tuple[Position, Array, Tuning, tuple[Array, Array, Array]]:
     """x[index] after `moves` updates at one weight, V there, the tuning (changed if adapting), and mean rates."""
     x = jax.tree.map(lambda a: a[index], x)
@@ -329,7 +332,7 @@ def _move(
         x, changed = partner_sweep(target, partner_key, x, weight)
         path, steps = trajectory(target, tuning, path_key, x, weight, hmc.MOST_STEPS)
         new = _retune(tuning, path)
-        tuning = jax.tree.map(lambda a, b: jnp.where(jnp.asarray(adapting), a, b), new, tuning)
+        tuning = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), new, tuning)
         return (path.x, tuning), (path.acceptance, steps.astype(path.acceptance.dtype), changed)
 
     (x, tuning), rates = jax.lax.scan(one, (x, tuning), jax.random.split(key, moves))
