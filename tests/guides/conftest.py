@@ -9,7 +9,6 @@ import pytest
 @pytest.fixture
 def quick_compilation() -> Iterator[None]:
     """Compile without optimising: for tests that run a function a few times, where compiling is nearly all the time."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", False)

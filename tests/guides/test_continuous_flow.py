@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,8 @@ from vdsl.guides.integrate import rotor_flow
 from vdsl.guides.pairs import grid_coordinates
 from vdsl.guides.problem import Problem
 from vdsl.guides.splitting import hats
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PHI4 = """
 param L : int = 4
@@ -49,12 +52,6 @@ interaction e = sum(<i, j> in nn: abs(z[i] - z[j])^2) + sum(i in sites: abs(z[i]
 temperature 1
 """
 DECOUPLED = "lattice chain(4)\nfield x : real\ninteraction e = sum(i in sites: x[i]^4)\ntemperature 1\n"
-OPEN_PAIR = """
-lattice chain(2, boundary = open)
-field x : real
-interaction e = sum(<i, j> in nn: (x[i] - x[j])^2) + sum(i in sites: x[i]^2)
-temperature 1
-"""
 
 
 def make(text, scale=0.0, seed=0, **theta):
@@ -73,9 +70,9 @@ def make(text, scale=0.0, seed=0, **theta):
     return problem, choice, guide, params
 
 
-def jit(function):
-    """jax.jit of a method, whose object is no static argument."""
-    return jax.jit(lambda *arguments: function(*arguments))
+@eqx.filter_jit
+def forward(guide, flow, z):
+    return guide.bijection.forward(flow, z)
 
 
 @partial(jax.jit, static_argnums=3)
@@ -124,12 +121,12 @@ def test_log_det_is_that_of_the_whole_map(text):
     with jax.enable_x64(True):
         _, _, guide, params = x64_case(text, 4)
         z, flow, places = points(guide, 3), params["flow"], np.flatnonzero(guide.kept)
-        x, log_det = jit(guide.bijection.forward)(flow, z)
-        jacobian = jax.jit(jax.vmap(jax.jacfwd(lambda one: guide.bijection.forward(flow, one[None])[0][0])))(z)
+        x, log_det = forward(guide, flow, z)
+        jacobian = jax.jit(jax.vmap(jax.jacfwd(lambda one: forward(guide, flow, one[None])[0][0])))(z)
         expected = jnp.linalg.slogdet(jacobian[:, places][:, :, places])[1]
         assert float(jnp.abs(expected).max()) > 0.5  # the noise does deform
         np.testing.assert_allclose(log_det, expected, atol=1e-9)
-        back, log_back = jit(guide.bijection.inverse)(flow, x)
+        back, log_back = jax.jit(lambda flow, x: guide.bijection.inverse(flow, x))(flow, x)
         np.testing.assert_allclose(back, z, atol=1e-9)
         np.testing.assert_allclose(log_back, -log_det, atol=1e-9)
         np.testing.assert_array_equal(x * (1 - guide.kept), 0.0)
@@ -152,14 +149,14 @@ def test_divergence_is_the_trace(text):
         np.testing.assert_allclose(divergence, trace, atol=1e-9)
 
 
-@pytest.mark.parametrize("text", [PHI4, XY])
-def test_splitting_converges_at_first_order(text):
+def test_splitting_converges_at_first_order():
     with jax.enable_x64(True):
-        _, _, guide, params = x64_case(text, 4)
+        _, _, guide, params = x64_case(PHI4, 4)
         split, flow = guide.bijection.splitting, params["flow"]
         x = 0.5 * points(guide, 2).T[np.flatnonzero(guide.kept)]
         turns, knots = split.hats.shape[1:]
 
+        @partial(jax.jit, static_argnums=0)
         def solved(steps):
             times = (np.arange(steps * turns) + 0.5) / (steps * turns)
             table = jnp.array(hats(times, knots).reshape(steps, turns, knots))
@@ -172,7 +169,7 @@ def test_splitting_converges_at_first_order(text):
             (y, log_det), _ = jax.lax.scan(body, (x, jnp.zeros(2)), table)
             return jnp.concatenate([y, log_det[None]])
 
-        fine = solved(512)
+        fine = solved(256)
         errors = [float(jnp.abs(solved(n) - fine).max()) for n in (16, 32)]
         assert 1.7 < errors[0] / errors[1] < 2.4
 
@@ -218,46 +215,45 @@ def test_velocity_has_the_symmetries_of_the_lattice(text):
 
 
 def test_flow_is_odd_where_the_model_is():
-    _, choice, guide, params = make(PHI4, 0.3)
-    z = points(guide, 5)
-    forward = jit(guide.bijection.forward)
-    x, log_det = forward(params["flow"], z)
-    mirrored, same = forward(params["flow"], -z)
-    assert choice.structure.symmetric
-    np.testing.assert_allclose(mirrored, -x, atol=1e-5)
-    np.testing.assert_allclose(same, log_det, atol=1e-5)
+    with jax.enable_x64(True):
+        _, choice, guide, params = x64_case(PHI4, 4)
+        z = points(guide, 3)
+        x, log_det = forward(guide, params["flow"], z)
+        mirrored, same = forward(guide, params["flow"], -z)
+        assert choice.structure.symmetric
+        np.testing.assert_allclose(mirrored, -x, atol=1e-10)
+        np.testing.assert_allclose(same, log_det, atol=1e-10)
 
 
 def test_flow_is_not_odd_in_a_field():
     _, choice, guide, params = make(PHI4, 0.3, h=0.5)
     z = points(guide, 5)
-    x, mirrored = (guide.bijection.forward(params["flow"], s * z)[0] for s in (1, -1))
+    x, mirrored = (forward(guide, params["flow"], s * z)[0] for s in (1, -1))
     assert not choice.structure.symmetric
     assert float(jnp.abs(mirrored + x).max()) > 0.05
 
 
 def test_angles_turn_together():
-    _, choice, guide, params = make(XY, 0.3, L=4)
-    z = points(guide, 5)
-    forward = jit(guide.bijection.forward)
-    x, log_det = forward(params["flow"], z)
-    turned, same = forward(params["flow"], z + 0.8 * guide.kept)
-    assert choice.structure.symmetric
-    np.testing.assert_allclose(turned, x + 0.8 * guide.kept, atol=2e-5)
-    np.testing.assert_allclose(same, log_det, atol=2e-5)
-    once_round, same = forward(params["flow"], z.at[:, int(np.flatnonzero(guide.kept)[1])].add(2 * np.pi))
-    np.testing.assert_allclose(jnp.cos(once_round), jnp.cos(x), atol=2e-5)
-    np.testing.assert_allclose(same, log_det, atol=2e-5)
+    with jax.enable_x64(True):
+        _, choice, guide, params = x64_case(XY, 4)
+        z = points(guide, 3)
+        x, log_det = forward(guide, params["flow"], z)
+        turned, same = forward(guide, params["flow"], z + 0.8 * guide.kept)
+        assert choice.structure.symmetric
+        np.testing.assert_allclose(turned, x + 0.8 * guide.kept, atol=1e-10)
+        np.testing.assert_allclose(same, log_det, atol=1e-10)
+        whole = z.at[:, int(np.flatnonzero(guide.kept)[1])].add(2 * np.pi)
+        once_round, same = forward(guide, params["flow"], whole)
+        np.testing.assert_allclose(jnp.cos(once_round), jnp.cos(x), atol=1e-10)
+        np.testing.assert_allclose(same, log_det, atol=1e-10)
 
 
 @pytest.mark.parametrize(
     ("text", "theta", "exact"),
     [
-        (PHI4, {"L": 3, "m2": 1.0, "lam": 1.0}, -1.91218715),
         (DECOUPLED, {}, 4 * np.log(2 * gamma(1.25))),
         # 1/2 ln det of the real form, for re and im: A = 2 (1 + k^2) has eigenvalues 2, 6, 6, 10
         (COMPLEX_CHAIN, {}, 4 * np.log(2 * np.pi) - np.log(2 * 6 * 6 * 10)),
-        (OPEN_PAIR, {}, np.log(2 * np.pi) - 0.5 * np.log(12)),
         (XY, {"L": 3, "K": 1.0}, 6.5655204101 + 9 * np.log(2 * np.pi)),
     ],
 )
@@ -278,33 +274,21 @@ def test_free_field_is_exact_at_the_start():
         np.testing.assert_allclose(log_w, -2.8581318146, atol=1e-8)
 
 
-@pytest.mark.parametrize(("text", "theta"), [(PHI4, {"h": 0.3}), (XY, {"h": 0.3})])
-def test_log_prob_is_that_of_the_samples(text, theta):
-    with jax.enable_x64(True):
-        _, _, guide, params = make(text, 0.2, L=4, **theta)
-        x, log_q = jit(lambda p, k: guide.sample_and_log_prob(p, k, 20))(params, jax.random.key(1))
-        np.testing.assert_allclose(jit(guide.log_prob)(params, x), log_q, atol=1e-7)
-
-
-@pytest.mark.parametrize("text", [PHI4, XY])
-def test_transfer_keeps_the_velocity(text):
+def test_transfer_keeps_the_velocity():
     """On configurations periodic with the small lattice, the flow of the large one is that of the small one."""
     with jax.enable_x64(True):
-        _, small, guide, params = x64_case(text, 4)
-        _, large, bigger, _ = make(text, L=8)
+        _, small, guide, params = x64_case(PHI4, 4)
+        _, large, bigger, _ = make(PHI4, L=8)
         moved = transfer(params, small, large)
-        z = points(guide, 2)
+        z = points(guide, 3)
         wide = bigger.chart.from_grid(jnp.tile(guide.chart.to_grid(z), (1, 1, 2, 2)))
-        forward = jit(guide.bijection.forward)
-        x, log_det = forward(params["flow"], z)
-        y, wide_log_det = jit(bigger.bijection.forward)(
-            moved["flow"], wide * bigger.bijection.unit / guide.bijection.unit
-        )
+        x, log_det = forward(guide, params["flow"], z)
+        y, wide_log_det = forward(bigger, moved["flow"], wide * bigger.bijection.unit / guide.bijection.unit)
         expected = jnp.tile(guide.chart.to_grid(x / guide.bijection.unit), (1, 1, 2, 2))
         np.testing.assert_allclose(bigger.chart.to_grid(y / bigger.bijection.unit), expected, atol=1e-9)
         np.testing.assert_allclose(wide_log_det, 4 * log_det, atol=1e-8)
     with pytest.raises(ValueError, match="differ"):
-        transfer(params, small, make(XY if text == PHI4 else PHI4, L=4)[1])
+        transfer(params, small, x64_case(XY, 4)[1])
 
 
 def test_training_reaches_the_interacting_model():
