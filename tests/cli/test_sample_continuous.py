@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -33,6 +34,14 @@ WEIGHT = np.exp(LINE**2 - LINE**4)
 Z = WEIGHT.sum() * (LINE[1] - LINE[0])
 X2 = (WEIGHT * LINE**2).sum() / WEIGHT.sum()  # chi is the same: oscillators are independent and even
 ENERGY = 8 * (WEIGHT * (LINE**4 - LINE**2)).sum() / WEIGHT.sum()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    """Compiling takes nearly all of the time here, and half of it goes into speed that short runs do not need."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

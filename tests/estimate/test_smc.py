@@ -37,13 +37,21 @@ CASES = {
 }
 
 
+@pytest.fixture
+def quick_compiles(name):
+    """Half of compiling goes into speed that one short run does not need; φ⁴ runs often."""
+    jax.config.update("jax_disable_most_optimizations", name != "phi4")
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @cache
 def model_of(name):
     return vdsl.loads(CASES[name][0])
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_absolute_ln_z(name):
+def test_absolute_ln_z(name, quick_compiles):
     model, exact = model_of(name), CASES[name][1]
     found = sample_smc(
         model, {p.name: float(p.default.value) for p in model.program.parameters}, jax.random.key(0), 16, 32
