@@ -28,6 +28,8 @@ from vdsl.guides.spectral import build_spectral
 from vdsl.ir import interpret
 from vdsl.ir.graph import adjacency
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PHI4 = """
 param L : int = 4
 param m2 = 1.0
@@ -71,7 +73,7 @@ temperature 0.5
 """,
     "open": PHI4.replace("(L, L)", "(L, L, boundary = open)").replace("= 4", "= 5"),
     "antiperiodic": PHI4.replace("(L, L)", "(L, L, boundary = antiperiodic)"),
-    "four dimensions": PHI4.replace("(L, L)", "(3, 3, 3, 4)"),
+    "three dimensions": PHI4.replace("(L, L)", "(3, 2, 4)"),
     "honeycomb": """
 lattice honeycomb(3, 4)
 field x : real
@@ -137,11 +139,10 @@ def test_quadratic_energies_are_exact(name: str):
     assert not guide.trainable()
 
 
-@pytest.mark.parametrize(("length", "ln_z"), [(4, -2.8581318146), (8, -11.6228852573)])
-def test_free_field(length: int, ln_z: float):
-    p = problem(PHI4, L=length)
+def test_free_field():
+    p = problem(PHI4)
     assert structure_of(p).band is None
-    np.testing.assert_allclose(log_weights(guide_of(p)), ln_z, rtol=1e-9)
+    np.testing.assert_allclose(log_weights(guide_of(p)), -2.8581318146, rtol=1e-9)
 
 
 def test_a_large_lattice_by_modes():
@@ -190,7 +191,7 @@ def test_angles_are_refused():
 
 # --- the best Gaussian ------------------------------------------------------------------------------------------------
 
-BEST = [(4, 1.0, 1.0, 3.51675834), (4, -4.0, 8.0, -1.21921047), (8, -4.0, 8.0, -4.76933918)]
+BEST = [(4, -4.0, 8.0, -1.21921047), (8, -4.0, 8.0, -4.76933918)]
 
 
 @pytest.mark.parametrize(("length", "m2", "lam", "free_energy"), BEST)
@@ -257,15 +258,6 @@ def _gaussian_free_energy(p: Problem, half: np.ndarray) -> float:
     return kinetic + 16 * 8.0 * 3 * variance**2 + 0.5 * np.log(full).sum() - 8 * (1 + np.log(2 * np.pi))
 
 
-def test_training_a_band_reaches_the_best_gaussian():
-    p = problem(PHI4.replace("hypercubic(L, L)", "chain(L, boundary = open)"), L=6, m2=-2.0, lam=1.0)
-    optimum = solve(p, structure_of(p))
-    start = replace(optimum, precision=BandedGeometry(structure_of(p).band).add_diagonal(optimum.precision, 2.0))
-    base = base_of(p, structure_of(p), start, np.ones(6), trained=True)
-    _, r = trained(base, p, 800, 0.02)
-    assert r.mean() == pytest.approx(optimum.reduced_free_energy, abs=1e-3 + 3 * float(r.std()) / np.sqrt(len(r)))
-
-
 def test_a_mean_is_found_where_no_symmetry_forbids_it():
     """One site: the best Gaussian by scanning its two parameters."""
     p = problem(
@@ -325,7 +317,7 @@ def covariance_of(base, params, kept: np.ndarray) -> np.ndarray:
     return covariance
 
 
-@pytest.mark.parametrize("name", ["two channels", "honeycomb", "data couplings", "open", "graph"])
+@pytest.mark.parametrize("name", ["two channels", "honeycomb", "data couplings"])
 def test_deformed_bases_are_normalised_and_sampled(name: str):
     """ln q is a normalised Gaussian for any parameters, and samples have its covariance."""
     p = problem(QUADRATIC[name])
@@ -352,8 +344,11 @@ def checkerboard(p: Problem) -> np.ndarray:
     return kept
 
 
-@pytest.mark.parametrize("text", [PHI4, PHI4.replace("(L, L)", "(L, L, boundary = open)")], ids=["torus", "open"])
-@pytest.mark.parametrize("parity", [0, 1])
+@pytest.mark.parametrize(
+    ("text", "parity"),
+    [(PHI4, 0), (PHI4.replace("(L, L)", "(L, L, boundary = open)"), 1)],
+    ids=["torus", "open"],
+)
 def test_marginal_on_a_sublattice(text: str, parity: int):
     p = problem(text)
     kept = np.abs(checkerboard(p) - parity)
