@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import equinox as eqx
 import jax
@@ -15,6 +16,8 @@ from vdsl.guides.decimation import ChartRemainder, build_decimated, decimate, in
 from vdsl.guides.monomials import monomials_of
 from vdsl.guides.problem import Problem
 from vdsl.ir import interpret
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PHI4 = """lattice chain(4, boundary = open)
 field phi : real
@@ -45,21 +48,30 @@ def problem_of(text: str) -> Problem:
     return Problem(model.program, interpret.resolve_parameters(model.program), model)
 
 
+@cache
+def case(name: str) -> tuple[Problem, np.ndarray, ChartRemainder]:
+    problem = problem_of(MODELS[name])
+    return problem, *decimate(problem)
+
+
+reduced_energy = eqx.filter_jit(lambda remainder, x, beta: remainder.reduced_energy(x, beta))
+log_prob = eqx.filter_jit(lambda remainder, x, beta: remainder.log_prob(x, beta))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_reduced_energy_is_the_integral_over_the_rest(name: str):
     """u(kept) = −ln ∫ dx_rest e^{−βE}, one decimated coordinate at a time: they are independent."""
-    problem = problem_of(MODELS[name])
-    kept, remainder = decimate(problem)
+    problem, kept, remainder = case(name)
     rest = np.flatnonzero(~kept)
     assert len(rest) >= 2
     beta = 1 / problem.temperature
     x = np.random.default_rng(0).normal(size=(3, len(kept))) * kept
-    found = np.asarray(remainder.reduced_energy(jnp.asarray(x, jnp.float32), jnp.asarray(beta)), float)
+    found = np.asarray(reduced_energy(remainder, jnp.asarray(x, jnp.float32), jnp.asarray(beta)), float)
     if name in GRIDS:
         grid = np.linspace(*GRIDS[name], 801)
     else:
         grid = np.linspace(-np.pi, np.pi, 401)[:-1]
-    energy = problem.flat_energy()
+    energy = eqx.filter_jit(problem.flat_energy())
 
     def reduced(points: np.ndarray) -> np.ndarray:
         return beta * np.asarray(energy(jnp.asarray(points, jnp.float32)), float)
@@ -77,30 +89,28 @@ def test_reduced_energy_is_the_integral_over_the_rest(name: str):
 @pytest.mark.parametrize("name", MODELS)
 def test_conditionals_are_normalised_and_boltzmann(name: str):
     """ln q(rest | kept) + βE − u = 0 up to the interpolation of tables, and E_q of its exponential is 1."""
-    problem = problem_of(MODELS[name])
-    kept, remainder = decimate(problem)
+    problem, kept, remainder = case(name)
     beta = jnp.asarray(1 / problem.temperature)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(1, len(kept))) * kept, jnp.float32)
     many = jnp.repeat(x, 4000, 0)
     drawn, log_q = eqx.filter_jit(ChartRemainder.sample)(remainder, jax.random.key(0), many, beta)
     np.testing.assert_array_equal(drawn[:, kept], many[:, kept])
     assert np.ptp(np.asarray(drawn)[:, ~kept], axis=0).min() > 0.5
-    np.testing.assert_allclose(remainder.log_prob(drawn, beta), log_q, atol=2e-4)
-    log_w = remainder.reduced_energy(many, beta) - beta * problem.flat_energy()(drawn) - log_q
+    np.testing.assert_allclose(log_prob(remainder, drawn, beta), log_q, atol=2e-4)
+    log_w = reduced_energy(remainder, many, beta) - beta * problem.flat_energy()(drawn) - log_q
     assert np.abs(log_w).max() < 0.08
     assert np.exp(log_w).mean() == pytest.approx(1, abs=float(5 * np.exp(log_w).std() / 4000**0.5 + 1e-5))
 
 
 def test_gradient_of_the_reduced_energy():
     """∂u/∂kept is the conditional mean of β ∂E/∂kept: by finite differences."""
-    problem = problem_of(PHI4)
-    kept, remainder = decimate(problem)
+    problem, kept, remainder = case("phi4")
     beta = jnp.asarray(1 / problem.temperature)
     x = jnp.asarray(np.random.default_rng(2).normal(size=(1, len(kept))) * kept, jnp.float32)
-    gradient = jax.grad(lambda y: remainder.reduced_energy(y, beta)[0])(x)[0]
+    gradient = jax.grad(lambda y: reduced_energy(remainder, y, beta)[0])(x)[0]
     for k in np.flatnonzero(kept):
         step = 1e-2
-        up, down = (remainder.reduced_energy(x.at[0, k].add(s), beta)[0] for s in (step, -step))
+        up, down = (reduced_energy(remainder, x.at[0, k].add(s), beta)[0] for s in (step, -step))
         assert gradient[k] == pytest.approx(float((up - down) / (2 * step)), abs=5e-3)
 
 
@@ -124,9 +134,9 @@ temperature 0.8"""
     kept[units] = False
     for sample in every[::97]:
         same = (every[:, kept] == sample[kept]).all(1)
-        u = decimated.reduced_energy(jnp.asarray(sample * kept, jnp.float32)[:, None], beta)[0]
+        u = reduced_energy(decimated, jnp.asarray(sample * kept, jnp.float32)[:, None], beta)[0]
         assert float(u) == pytest.approx(-np.log(weight[same].sum()), abs=1e-5)
-        log_q = decimated.log_prob(jnp.asarray(sample, jnp.float32)[:, None], beta)[0]
+        log_q = log_prob(decimated, jnp.asarray(sample, jnp.float32)[:, None], beta)[0]
         own = np.log(weight[(every == sample).all(1)][0] / weight[same].sum())
         assert float(log_q) == pytest.approx(own, abs=1e-5)
 
