@@ -8,7 +8,6 @@ import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy.special import iv
 
@@ -20,6 +19,8 @@ from vdsl.guides.coupling import build_coupling, choose_coupling, with_structure
 from vdsl.guides.flow import Flow
 from vdsl.guides.problem import Problem
 from vdsl.ir import interpret
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KINDS = {"line": (-BOUND, BOUND), "odd line": (-BOUND, BOUND), "circle": (-np.pi, np.pi), "odd circle": (-np.pi, np.pi)}
 BINS = 5
@@ -111,16 +112,12 @@ def test_gradients_in_the_parameters(kind: str):
         places = places[np.abs(places) <= np.pi]
     raw, step = raw_of(kind, 0.7), 1e-6
     direction = np.random.default_rng(1).standard_normal(raw.shape)
+    forward = mapped(kind)[0]
+    rates = jax.jit(jax.vmap(jax.jacrev(lambda raw, x: jnp.stack(spline(kind, x, raw, BINS))), (None, 0)))(raw, places)
+    up, down = forward(places, raw + step * direction), forward(places, raw - step * direction)
     for part in (0, 1):
-        gradient = jax.jit(jax.vmap(jax.grad(lambda raw, x, part=part: spline(kind, x, raw, BINS)[part]), (None, 0)))(
-            raw, places
-        )
-        assert np.isfinite(gradient).all()
-        forward = mapped(kind)[0]
-        difference = (forward(places, raw + step * direction)[part] - forward(places, raw - step * direction)[part]) / (
-            2 * step
-        )
-        np.testing.assert_allclose(gradient @ direction, difference, atol=1e-6)
+        assert np.isfinite(rates[:, part]).all()
+        np.testing.assert_allclose(rates[:, part] @ direction, (up[part] - down[part]) / (2 * step), atol=1e-6)
 
 
 def test_splines_are_those_of_distrax():
@@ -177,7 +174,6 @@ temperature 1
 """
 SOURCES = {
     "phi4": PHI4,
-    "phi4 on an odd torus": PHI4.replace("(4, 4)", "(3, 3)"),
     "open phi4 in a field": PHI4.replace("(4, 4)", "(4, 3, boundary = open)")
     + "interaction h = 0.4 * sum(x in sites: phi[x])\n",
     "two fields on a graph": """
@@ -194,7 +190,7 @@ temperature 0.7
     "chiral xy": XY.replace("cos(t[i] - t[j])", "cos(t[i] - t[j] - 0.4)").replace("(4, 4)", "(2, 4)"),
     "xy in a field": XY.replace("square(4, 4)", "chain(5)") + "interaction h = -0.3 * sum(i in sites: cos(t[i]))\n",
 }
-EVEN = ("phi4", "phi4 on an odd torus", "two fields on a graph")
+EVEN = ("phi4", "two fields on a graph")
 ROWS = 16  # of every batch, so that each flow is compiled once
 
 
@@ -285,9 +281,8 @@ def test_log_det(name: str):
     assert np.linalg.slogdet(np.concatenate(columns))[1] == pytest.approx(c.log_det[0], abs=2e-5)
 
 
-@pytest.mark.parametrize("name", ["phi4", "xy"])
-def test_log_det_by_automatic_differentiation(name: str):
-    c = case(name)
+def test_log_det_by_automatic_differentiation():
+    c = case("phi4")
     index = np.flatnonzero(c.kept)
 
     def one(guide, flow, y):
@@ -359,7 +354,7 @@ def test_rotations_and_reflections_of_angles(name: str):
 FIELD = "interaction h = 0.4 * sum(i in sites: phi[i])\n"
 
 
-@pytest.mark.parametrize(("transform", "field"), [("spline", ""), ("spline", FIELD), ("sinh", FIELD)])
+@pytest.mark.parametrize(("transform", "field"), [("spline", ""), ("sinh", FIELD)])
 def test_densities_of_two_real_variables_integrate_to_one(transform: str, field: str):
     text = "lattice chain(2, boundary = open)\nfield phi : real\ninteraction e = sum(<i, j> in nn: (phi[i] - phi[j])^2)"
     p = problem(text + " + sum(i in sites: phi[i]^4)\ntemperature 1\n" + field)
@@ -368,7 +363,7 @@ def test_densities_of_two_real_variables_integrate_to_one(transform: str, field:
     if transform == "sinh":  # its tails are long
         line = 60 * np.sinh(np.linspace(-6, 6, 901)) / np.sinh(6)
     else:
-        line = np.linspace(-8, 8, 1101)
+        line = np.linspace(-16, 16, 1101)
     grid = np.stack([a.ravel() for a in np.meshgrid(line, line, indexing="ij")], 1)
     log_q = jax.jit(lambda guide, params, z: guide.latent_log_prob(params, z, 1.0))(guide, params, grid)
     area = np.outer(np.gradient(line), np.gradient(line)).ravel()
@@ -378,9 +373,8 @@ def test_densities_of_two_real_variables_integrate_to_one(transform: str, field:
 TILTED = XY.replace("- t[j]", "- t[j] - 0.4") + "interaction h = -0.3 * sum(i in sites: cos(t[i]))\n"
 
 
-@pytest.mark.parametrize("text", [XY, TILTED], ids=["xy", "tilted xy"])
-def test_densities_of_two_angles_integrate_to_one(text: str):
-    p = problem(text.replace("square(4, 4)", "chain(2, boundary = open)"))
+def test_densities_of_two_angles_integrate_to_one():
+    p = problem(TILTED.replace("square(4, 4)", "chain(2, boundary = open)"))
     guide = flow_of(p, decimate=False, layers=2, features=3, hidden=4, bins=3)
     params = random_params(guide, 0.4)
     line = (np.arange(600) + 0.5) / 600 * 2 * np.pi - np.pi
@@ -388,19 +382,6 @@ def test_densities_of_two_angles_integrate_to_one(text: str):
     log_q = jax.jit(lambda guide, params, z: guide.latent_log_prob(params, z, 1.0))(guide, params, grid)
     assert np.ptp(log_q) > 0.3
     assert np.exp(log_q).mean() * 4 * np.pi**2 == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize("name", ["phi4", "xy"])
-def test_samples_come_with_their_log_prob(name: str):
-    c = case(name)
-
-    @jax.jit
-    def run(guide, params, key):
-        x, log_q = guide.sample_and_log_prob(params, key, 32)
-        return log_q, guide.log_prob(params, x)
-
-    drawn, evaluated = run(c.guide, c.params, jax.random.key(0))
-    np.testing.assert_allclose(evaluated, drawn, atol=1e-6)
 
 
 def log_weights(guide: Flow, params, n: int) -> np.ndarray:
@@ -425,14 +406,13 @@ def two_site_ln_z() -> float:
     return float(np.log(np.exp(-reduced).sum() * (line[1] - line[0]) ** 2))
 
 
-@pytest.mark.parametrize("decimated", [False, True])
-def test_ln_z_of_two_sites_is_unbiased(decimated: bool):
+def test_ln_z_of_two_sites_is_unbiased():
     """An untrained flow with random parameters, against quadrature."""
     p = problem(
         "lattice chain(2, boundary = open)\nfield x : real\ninteraction e = 2 * sum(<i, j> in nn: (x[i] - x[j])^2) + "
         "sum(i in sites: x[i]^4 + 0.3 * x[i])\ntemperature 0.8"
     )
-    guide = flow_of(p, decimate=decimated, layers=2, features=3, hidden=4, bins=3)
+    guide = flow_of(p, decimate=False, layers=2, features=3, hidden=4, bins=3)
     found, error = ln_z(log_weights(guide, random_params(guide, 0.15), 100_000))
     assert error < 0.02
     assert found == pytest.approx(two_site_ln_z(), abs=4 * error)
@@ -445,42 +425,6 @@ def test_ln_z_of_a_ring_of_angles_is_unbiased():
     m = np.arange(-30, 31)
     assert error < 0.02
     assert found == pytest.approx(np.log(((2 * np.pi * iv(m, 1.0)) ** 4).sum()), abs=4 * error)
-
-
-# ln Z of 4×4: by transfer matrix; 16 ln 2π and the value at K = 0.5 with the measure dθ/2π
-TRAINED = [("phi4", {}, 2.40513896, 0.9), ("xy", {}, 16 * np.log(2 * np.pi) + 2.197240206, 0.6)]
-
-
-@pytest.mark.parametrize(("name", "options", "reference", "ess"), TRAINED, ids=["phi4", "xy"])
-def test_a_short_training(name: str, options: dict, reference: float, ess: float):
-    """A flow that has learned more than its start, and ln Z within its error."""
-    p = problem(SOURCES[name].replace("temperature 1", "temperature 2") if name == "xy" else SOURCES[name])
-    guide = flow_of(p, layers=2, features=8, hidden=16, bins=4, **options)
-    params = guide.init(jax.random.key(0))
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(0.01, 200)))
-
-    @jax.jit
-    def train(guide, params, key):
-        def step(carry, key):
-            params, state = carry
-
-            def loss(params):
-                z, log_q = guide.draw_latent(params, key, 128, jnp.ones(()))
-                return jnp.mean(guide.latent_energy(z, jnp.ones(())) + log_q)
-
-            updates, state = optimiser.update(jax.grad(loss)(params), state)
-            return (optax.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, (params, optimiser.init(params)), jax.random.split(key, 200))[0][0]
-
-    def quality(log_w):
-        return np.exp(log_w).sum() ** 2 / np.exp(2 * log_w).sum() / len(log_w)
-
-    before = log_weights(guide, params, 16384)
-    after = log_weights(guide, train(guide, params, jax.random.key(1)), 16384)
-    found, error = ln_z(after)
-    assert quality(after) > ess > quality(before)
-    assert found == pytest.approx(reference, abs=4 * error)
 
 
 # --- choice -----------------------------------------------------------------------------------------------------------
