@@ -1,6 +1,6 @@
 """ESS against training time for every guide of a real field, and the cost of a sample against the volume: φ⁴.
 
-    python benchmarks/flows.py [--write] [SECONDS]
+    python benchmarks/flows.py [--write] [--sizes 8,16,32] [SECONDS]
 
 m² = −4 on the line where the correlation length is about a quarter of the side: λ = 6.008, 4.96, 4.572 for L = 8, 16,
 32 (published for 8 and 32, between the published neighbours for 16). One run for each guide and size, seed 0, SECONDS
@@ -70,9 +70,16 @@ def sampling(guide: str, size: int) -> float:
 
 def main() -> None:
     """Both tables."""
-    seconds = float(next((a for a in sys.argv[1:] if not a.startswith("--")), 60))
+    arguments, sizes = sys.argv[1:], list(SIZES)
+    if "--sizes" in arguments:
+        at = arguments.index("--sizes")
+        sizes = [int(size) for size in arguments[at + 1].split(",")]
+        del arguments[at : at + 2]
+    seconds = float(next((a for a in arguments if not a.startswith("--")), 60))
     rows, costs = [], []
     for factor, size in enumerate(SIZES, start=1):
+        if size not in sizes:
+            continue
         for guide in GUIDES:
             rows.append(training(guide, size, factor * seconds))
             print("  ".join(rows[-1]), flush=True)
@@ -89,7 +96,8 @@ def main() -> None:
     first = table(header, rows)
     second = table(["guide", "L = 8", "16", "32", "64"], costs)
     if "--write" in sys.argv:
-        title = f"# Flows\n\n`python benchmarks/flows.py --write {seconds:g}`. {machine()}"
+        asked = ",".join(map(str, sizes))
+        title = f"# Flows\n\n`python benchmarks/flows.py --write --sizes {asked} {seconds:g}`. {machine()}"
         between = f"Milliseconds for a sample with its ln q, batches of {BATCH}:"
         write("flows.md", f"{title}\n\n{first}\n\n{between}\n\n{second}\n")
 
