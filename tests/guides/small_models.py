@@ -21,7 +21,7 @@ from vdsl.guides.autoregressive import Autoregressive, build_autoregressive, int
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.guide import Guide, Params
 from vdsl.guides.problem import Problem
-from vdsl.ir import factors, interpret
+from vdsl.ir import factors, interpret, tables
 from vdsl.ir.factors import FactorGraph, factorise
 from vdsl.ir.program import Program
 from vdsl.ir.support import stored_states
@@ -162,8 +162,8 @@ class Small:
 def small_tables(yes: bool) -> Iterator[None]:
     """Models that can be enumerated could be tabulated whole: with pair tables at most, some terms are opaque."""
     with ExitStack() as stack:
-        for name in ("SMALL_TABLE", "MAX_TABLE") if yes else ():
-            stack.enter_context(patch.object(factors, name, 2**4))
+        for module, name in ((factors, "SMALL_TABLE"), (tables, "SMALL_TABLE"), (tables, "MAX_TABLE")) if yes else ():
+            stack.enter_context(patch.object(module, name, 2**4))
         yield
 
 

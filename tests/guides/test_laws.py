@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from guides.small_models import OPAQUE, SOURCES, Small, compiled, log_prob, named, random_params, seed_of
+from guides.small_models import OPAQUE, SOURCES, Small, compiled, log_prob, named, random_params, seed_of, small_tables
 from vdsl.errors import VfeError
 from vdsl.guides.guide import Guide
 from vdsl.guides.problem import Problem
@@ -202,7 +202,7 @@ def test_the_reference_energies_are_the_interpreters(name: str):
 def test_tables_refuse_what_does_not_factorise(name: str):
     small = named(name)
     assert small.graph.opaque
-    with pytest.raises(VfeError) as caught:
+    with small_tables(True), pytest.raises(VfeError) as caught:
         DISCRETE["exact"].choose(Problem(small.program, small.theta))
     assert caught.value.diagnostics[0].code == "guide-cannot-serve"
 
