@@ -132,7 +132,7 @@ def make_target(model: Model, theta: Mapping[str, float], temperature: float) ->
 def log_volume(support: Support) -> float:
     """ln of the total base measure of one value of a compact or finite support."""
     match support:
-        case Angle() | Group("U1"):
+        case Angle():
             return float(np.log(2 * np.pi))
         case Sphere(n):
             return math.log(2) + n / 2 * math.log(math.pi) - math.lgamma(n / 2)

@@ -91,7 +91,7 @@ def nodes_of(support: Support, fineness: float, densities: Densities) -> Nodes:
         case Group():
             theta = _circle(round(_CIRCLE * fineness))
             z = np.exp(1j * theta)
-            return Nodes((z, -z), np.full(len(theta), math.log(2 * math.pi / len(theta))))
+            return Nodes((z, -z), np.full(len(theta), -math.log(len(theta))))  # Haar
         case Sphere(2):
             theta = _circle(round(_CIRCLE * fineness))
             v = (np.cos(theta), np.sin(theta))

@@ -1,13 +1,15 @@
 """Chart: the continuous fields of a model as plain arrays of real numbers, flat or on the grid of the lattice.
 
-A configuration {field: (b, elements, *event)} of real, real[n], complex and angle fields becomes x (b, D): fields in
-program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value is
-(re, im), so that its base measure is Lebesgue in both; an angle is itself. On a lattice with a cell grid the same
-numbers are also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse to each other.
+A configuration {field: (b, elements, *event)} of real, real[n], complex, angle and U(1) fields becomes x (b, D): fields
+in program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value is
+(re, im), so that its base measure is Lebesgue in both; an angle is itself, an element of U(1) its argument. On a lattice
+with a cell grid the same numbers are also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse to each
+other.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -53,6 +55,11 @@ class Chart:
     def channels(self) -> int:
         """How many numbers a cell holds."""
         return len(self.grid) // int(np.prod(self.cells)) if self.cells else 0
+
+    @property
+    def log_haar(self) -> float:
+        """What ln q gains from Lebesgue measure here to the base measure: ln 2π for each element of U(1)."""
+        return sum(p.elements for p in self.pieces if p.kind == "U1") * math.log(2 * math.pi)
 
     def periodic(self) -> np.ndarray:
         """Which coordinates are angles, (D,)."""

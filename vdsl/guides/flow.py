@@ -99,14 +99,14 @@ class Flow(Guide):
     def draw_latent(self, params: Params, key: Array, n: int, scale: Array) -> tuple[Array, Array]:
         z = self.base.sample(params["base"], key, n)
         x, log_det = self.bijection.forward(params["flow"], z)
-        return x, self.base.log_prob(params["base"], z) - log_det
+        return x, self.base.log_prob(params["base"], z) - log_det + self.chart.log_haar
 
     def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
         return self.draw_latent(params, key, n, scale)[0]
 
     def latent_log_prob(self, params: Params, z: Any, scale: Array) -> Array:
         start, log_det = self.bijection.inverse(params["flow"], z * self.kept)
-        return self.base.log_prob(params["base"], start) + log_det
+        return self.base.log_prob(params["base"], start) + log_det + self.chart.log_haar
 
     def latent_energy(self, z: Any, scale: Array) -> Array:
         beta = scale * self.beta

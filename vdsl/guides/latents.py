@@ -6,6 +6,7 @@ The numbering is that of `vdsl.ir.expansion`: fields in program order, element b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ class Codec:
     """Hashable: it is part of a guide's structure."""
 
     pieces: tuple[Piece, ...]
+
+    @property
+    def log_haar(self) -> float:
+        """What ln q gains from Lebesgue measure here to the base measure: ln 2π for each element of U(1)."""
+        return sum(p.elements for p in self.pieces if p.form == "U1") * math.log(2 * math.pi)
 
     def encode(self, x: Configuration) -> Array:
         """Configurations {field: (b, elements, …)} as (V, b)."""

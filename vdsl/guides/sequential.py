@@ -134,7 +134,7 @@ class Sequential(Guide):
     def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
         beta = scale * self.beta
         features = features_of(self.decimated.species, z)
-        log_q = jnp.zeros(z.shape[1], z.dtype)
+        log_q = jnp.full(z.shape[1], self.codec.log_haar, z.dtype)
         for part, own in zip(self.learned, params, strict=True):
             eta = part.eta(own, features, beta)
             log_q = log_q + jnp.sum(part.family.log_prob(eta, z[part.variables]), axis=0)

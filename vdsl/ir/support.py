@@ -12,7 +12,7 @@ A configuration stores one array per field, shape `(elements, *event_shape)`:
 | Complex      | complex                | complex                 | Lebesgue on R²      |
 | Angle        | float in (−π, π]       | real                    | Lebesgue            |
 | Sphere(n)    | float, event (n,)      | vector                  | surface area        |
-| Group("U1")  | complex, event ()      | complex                 | Lebesgue dθ         |
+| Group("U1")  | complex, event ()      | complex                 | dθ/2π               |
 | Group("SU2"/"SU3") | complex, event (n,n) | matrix              | normalised Haar     |
 
 The *state index* of a discrete value runs over range(cardinality) in the order of `values`; int16/int32 replace int8
