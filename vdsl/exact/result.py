@@ -4,7 +4,8 @@ The method is the cheapest that applies. Discrete fields: variable elimination; 
 out of reach; all configurations one by one for small models whose energy is not a sum of local terms. Continuous ones:
 determinants for a quadratic energy, else elimination over the nodes of a quadrature. Observables that are polynomials
 of degree two in sums of local terms come from the same elimination. Others are averaged over all configurations where
-those are few, else over exact samples, and then carry an honest error and say so.
+those are few, else over exact samples, and then carry an honest error and say so. A two-dimensional gauge field whose
+action is a sum over plaquettes has its character sum.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vdsl.exact.averages import Targets, eliminate, enumerate_all, enumeration_c
 from vdsl.exact.closed_form import IsingTorus, in_range, kaufman, recognise
 from vdsl.exact.cost import Cost, elimination_cost
 from vdsl.exact.elimination import plan
+from vdsl.exact.gauge import gauge_cost, gauge_theory, solve_gauge
 from vdsl.exact.gaussian import gaussian_cost, solve_gaussian
 from vdsl.exact.quadrature import quadrature_cost, solve_quadrature
 from vdsl.ir.expand import expand_energy
@@ -29,6 +31,9 @@ from vdsl.ir.support import is_discrete
 def cost(program: Program, theta: dict[str, float], graph: FactorGraph | None = None) -> Cost:
     """What `solve` would take; nothing large is allocated, and nothing is raised for what is not feasible."""
     if not all(is_discrete(f.support) for f in program.fields):
+        theory = gauge_theory(program, theta)
+        if theory is not None:
+            return gauge_cost(theory)
         form = quadratic_form(expand_energy(program, theta))
         if form is not None:
             return gaussian_cost(program, form)
@@ -105,6 +110,9 @@ def _formula_cost(graph: FactorGraph) -> Cost:
 
 
 def _continuous(program: Program, theta: dict[str, float], t: float, seed: int, samples: int) -> Answer:
+    theory = gauge_theory(program, theta)
+    if theory is not None:
+        return solve_gauge(theory)
     form = quadratic_form(expand_energy(program, theta))
     if form is not None:
         return solve_gaussian(program, theta, form, t, averages_wanted(program), seed, samples)
