@@ -27,8 +27,9 @@ interaction zeeman = -sum(i in sites: h[i] * s[i])
 temperature 1.5
 observable m = mean(i in sites: s[i])
 derived chi = expect(m^2) - expect(m)^2
+guide dense { hidden = 3 }
 """
-FLAGS = ["--guide", "mean_field", "--steps", "60", "--batch", "32", "--samples", "256", "--seed", "3"]
+FLAGS = ["--steps", "60", "--batch", "32", "--samples", "256", "--seed", "3"]
 
 
 class Killed(BaseException):
@@ -153,7 +154,8 @@ def test_what_cannot_be_continued_is_refused_and_kept(home, every_chunk, monkeyp
         case "truncated":
             content = content[: len(content) // 2]
         case "flipped":
-            content = content[:-300] + bytes([content[-300] ^ 1]) + content[-299:]
+            at = content.index(b'"fingerprint"') + 20  # inside what is saved: some bytes of a zip file mean nothing
+            content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
         case "empty":
             content = b""
         case "foreign":

@@ -85,16 +85,17 @@ def fit(
     estimator: str | None = None,
     learning_rate: float | None = None,
     start: Any = None,
+    spent: float = 0.0,
     guard: Guard = never_stop,
     on_plan: Callable[[train.Plan], None] = lambda plan: None,
 ) -> Fit:
     """Trains to the end of the plan, saving on the way; continues from the checkpoint at `path` if there is one.
 
     `seconds` is the time for training if `steps` does not say how much there is to do. `start`: trained parameters of a
-    neighbouring point to begin with, unannealed, in place of fresh ones. `guard` is entered while
-    training; what it gives is asked after every chunk whether to stop. `on_plan` is told the plan before anything is
-    trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at `path` belongs to something
-    else.
+    neighbouring point to begin with, unannealed, in place of fresh ones; `spent`: the seconds that they took. `guard` is
+    entered while training; what it gives is asked after every chunk whether to stop. `on_plan` is told the plan before
+    anything is trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at `path` belongs
+    to something else.
     """
     saved = path if path is not None and path.exists() else None
     fresh = saved is None
@@ -112,7 +113,7 @@ def fit(
         )
         if start is not None:
             plan = replace(plan, anneal=0.0, anneal_from=1.0)
-        state, history, before, ended = train.initial_state(guide, plan), History(), 0.0, False
+        state, history, before, ended = train.initial_state(guide, plan), History(), spent, False
         if start is not None:
             state = state._replace(params=start)
     else:

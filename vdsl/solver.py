@@ -37,6 +37,7 @@ from vdsl.report import result as results
 from vdsl.report import write
 from vdsl.report.progress import Progress
 from vdsl.run import Run, SolveSettings, seed_of, with_blocks, write_end, write_plan, write_start
+from vdsl.stages import Beginning, begin
 
 if TYPE_CHECKING:
     from vdsl.ir.program import Program
@@ -102,18 +103,23 @@ def execute(
     path = None if directory is None else directory / write.CHECKPOINT
     if directory is not None and path is not None and not path.exists():
         write_start(directory, model, settings, given or {})
+    seconds = training_time(settings, started)
+    beginning = None
+    if start is None and (path is None or not path.exists()):
+        beginning = begin(solved.problem, solved.choice, solved.guide, settings, seconds, directory, progress, guard)
     fitted = fit(
         solved.guide,
         seed=seed_of(settings),
         steps=settings.steps,
         batch=settings.batch,
-        seconds=training_time(settings, started),
+        seconds=None if seconds is None else seconds - (0.0 if beginning is None else beginning.seconds),
         path=path,
         fingerprint=model.program.fingerprint,
         progress=progress,
         estimator=settings.estimator,
         learning_rate=settings.learning_rate,
-        start=None if start is None else _same_shape(start.params, solved.guide),
+        start=_start(start, beginning, solved.guide),
+        spent=0.0 if beginning is None else beginning.seconds,
         guard=guard,
         on_plan=lambda plan: None if directory is None else write_plan(directory, plan),
     )
@@ -170,9 +176,13 @@ def solvable(
     return Solvable(model, problem, choice, registry.build(choice, problem))
 
 
-def _same_shape(params: Any, guide: Guide) -> Any:
-    """The parameters, if they are of the guide's shape; else None."""
-    return params if same_form(params, jax.eval_shape(guide.init, jax.random.key(0))) else None
+def _start(neighbour: Start | None, beginning: Beginning | None, guide: Guide) -> Any:
+    """Parameters to start from, if there are any of the guide's shape; else None."""
+    if beginning is not None:
+        return beginning.params
+    if neighbour is None:
+        return None
+    return neighbour.params if same_form(neighbour.params, jax.eval_shape(guide.init, jax.random.key(0))) else None
 
 
 def fresh_draw(model: Model, guide: Guide, params: Any, theta: dict[str, float], key: jax.Array, n: int) -> Draw:

@@ -119,14 +119,15 @@ def _facts(program: Program, theta: dict[str, float], temperature: float, guide:
         "symmetries": symmetries,
         "bytes_per_sample": sum(program.elements(f) * _bytes(f) for f in program.fields),
     }
+    problem = Problem(program, theta)
     try:
         registry.check_fields(program)
+        facts["exact"] = _exact(problem)
+        facts["guide"] = _guide(problem, guide)
     except VfeError as refused:  # explaining goes on: that there is no guide is one of the facts
+        if refused.diagnostics[0].code not in ("no-guide", "too-large"):
+            raise
         facts["no_guide"] = "; ".join((refused.diagnostics[0].message, *refused.diagnostics[0].notes))
-        return facts
-    problem = Problem(program, theta)
-    facts["exact"] = _exact(problem)
-    facts["guide"] = _guide(problem, guide)
     return facts
 
 
@@ -169,14 +170,18 @@ def _exact(problem: Problem) -> dict[str, Any]:
 
 
 def _guide(problem: Problem, name: str | None) -> dict[str, Any]:
+    from vdsl import stages
     from vdsl.guides import registry
 
-    choice: GuideChoice = registry.choose(problem, name)
+    said = problem.program.guide
+    choice: GuideChoice = registry.choose(problem, name or (said.name if said is not None else "") or None)
     guide = registry.build(choice, problem)
+    first = stages.describe(problem, choice)
     return {
         "name": choice.name,
         "reason": choice.reason,
         **choice.description,
+        **({"trained first on": first} if first else {}),
         "parameters": guide.n_parameters(),
         "trained": guide.trainable(),
     }

@@ -34,7 +34,7 @@ _MOST_VARIABLES = 4096
 _MOST_WEIGHTS = 2**24
 _STEPS, _WIDTH = 3, 4
 _STEPS_ANGLES, _HARMONICS = 4, 2
-_RECOMPUTE_ABOVE = 256
+_RECOMPUTE_ABOVE = 1024
 _RECIPE = Recipe("reparameterised", learning_rate=1e-2, batch=256, path_from=0.5)
 
 
@@ -104,7 +104,9 @@ def choose_continuous(problem: Problem) -> GuideChoice:
         why = f"{n:,} variables; kernels over the whole lattice are for at most {_MOST_VARIABLES:,}"
         raise cannot_serve("continuous", why, "use `multiscale`")
     pairs = pair_classes(problem, kept)
-    steps, width = (_STEPS_ANGLES, _HARMONICS) if angles else (_STEPS, _WIDTH)
+    options = problem.options("continuous")
+    steps = options.get("steps", _STEPS_ANGLES if angles else _STEPS)
+    width = options.get("width", _HARMONICS if angles else _WIDTH)
     if len(np.unique(pairs.pair)) * steps * width > _MOST_WEIGHTS:
         why = f"it has no translations to share weights by, and {n:,} variables have {n * n:,} pairs"
         raise cannot_serve("continuous", why, "leave the choice to vdsl")
@@ -121,6 +123,7 @@ def choose_continuous(problem: Problem) -> GuideChoice:
     description = {
         "variables": n,
         "steps": steps,
+        "width": width,
         "partitions": len(pairs.partitions),
         "pair classes": int(pairs.pair.max()) + 1,
         "symmetry built in": ", ".join(inside) or "none",

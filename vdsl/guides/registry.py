@@ -18,10 +18,11 @@ from vdsl.exact.elimination import conditional_tables
 from vdsl.guides.alphabet import Alphabet, Codec, Digit, alphabet_of
 from vdsl.guides.arrays import reals
 from vdsl.guides.autoregressive import build_autoregressive, interactions, sweep_width, symmetry_of
-from vdsl.guides.continuous import build_continuous, choose_continuous
+from vdsl.guides.continuous import build_continuous, choose_continuous, transfer
 from vdsl.guides.coupling import build_coupling, choose_coupling
 from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
+from vdsl.guides.gauge.tree import build_tree, choose_tree
 from vdsl.guides.gaussian import build_gaussian, choose_gaussian
 from vdsl.guides.guide import Guide, GuideChoice
 from vdsl.guides.hartree import is_quadratic
@@ -31,9 +32,10 @@ from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.sequential import build_sequential, choose_sequential
 from vdsl.guides.tables import build_tables
 from vdsl.ir.factors import FactorGraph
+from vdsl.ir.gauge import gauge_group_of
 from vdsl.ir.graph import Symbolic, best_order, neighbours
 from vdsl.ir.program import Program
-from vdsl.ir.support import Group, Spin, describe, event_shape, is_discrete, stored_states
+from vdsl.ir.support import Spin, describe, event_shape, is_discrete, stored_states
 
 _TABLE_ENTRIES = 2**24  # of all tables of the exact guide together: 64 MiB in float32
 _DENSE_WEIGHTS = 2**28
@@ -77,17 +79,7 @@ def choose(problem: Problem, name: str | None = None) -> GuideChoice:
 
 
 def check_fields(program: Program) -> Program:
-    """The program, if guides exist for its fields. Raises VfeError `no-guide`, or `too-large` (exit code 4)."""
-    for f in program.fields:
-        if f.support in (Group("SU2"), Group("SU3")):
-            raise VfeError(
-                Diagnostic(
-                    "no-guide",
-                    f"no guide for field `{f.name}` of type {describe(f.support)}",
-                    notes=("guides exist for discrete, real, complex, angle, U(1) and sphere fields",),
-                    hints=("`vdsl check`, `vdsl explain` and the compiled energy work for this model",),
-                )
-            )
+    """The program, unless it has too many values of fields. Raises VfeError `too-large` (exit code 4)."""
     values = sum(program.elements(f) * int(np.prod(event_shape(f.support), dtype=int)) for f in program.fields)
     if values > _MOST_VALUES:
         why = f"guides serve up to {_MOST_VALUES:,} values of fields, and this model has {values:,}"
@@ -158,7 +150,7 @@ def _choose_autoregressive(problem: Problem) -> GuideChoice:
     if graph.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in graph.opaque)
         why = f"{terms} couples everything: nothing can be summed exactly, all letters are learned"
-        return replace(_choose_dense(problem), name="autoregressive", reason=why)
+        return replace(_choose_dense(problem, "autoregressive"), name="autoregressive", reason=why)
     alphabet = alphabet_of(problem.program, graph)
     dissection = dissect(interactions(alphabet), sweep_width(alphabet.q, alphabet.n))
     learned, n = len(dissection.skeleton), alphabet.n
@@ -166,23 +158,25 @@ def _choose_autoregressive(problem: Problem) -> GuideChoice:
         f"the interaction graph is too wide for exact tables: {learned} of {n} sites are learned one after another, "
         f"the other {n - learned} fall into {len(dissection.blocks)} blocks that are summed and sampled exactly"
     )
-    return _autoregressive_choice("autoregressive", reason, alphabet, dissection)
+    hidden = _hidden(problem, "autoregressive", len(dissection.skeleton))
+    return _autoregressive_choice("autoregressive", reason, alphabet, dissection, hidden)
 
 
-def _choose_dense(problem: Problem) -> GuideChoice:
+def _choose_dense(problem: Problem, called: str = "dense") -> GuideChoice:
     alphabet = alphabet_of(problem.program, _factors(problem, "dense"))
     n = alphabet.n
-    hidden = _hidden(n)
+    hidden = _hidden(problem, called, n)
     if n * n * hidden * max(1, alphabet.q - 1) > _DENSE_WEIGHTS:
         raise cannot_serve("dense", f"{n} sites with all-to-all weights need too much memory", "use `autoregressive`")
     before = tuple(np.arange(k) for k in range(n))
     dissection = Dissection(np.arange(n), before, np.arange(n), (), 0)
     reason = "a baseline: every site is learned, in lattice order, each conditional sees all earlier sites"
-    return _autoregressive_choice("dense", reason, alphabet, dissection)
+    return _autoregressive_choice("dense", reason, alphabet, dissection, hidden)
 
 
-def _autoregressive_choice(name: str, reason: str, alphabet: Alphabet, dissection: Dissection) -> GuideChoice:
-    hidden = _hidden(len(dissection.skeleton))
+def _autoregressive_choice(
+    name: str, reason: str, alphabet: Alphabet, dissection: Dissection, hidden: int
+) -> GuideChoice:
     parents = [len(p) for p in dissection.parents]
     net, group = symmetry_of(alphabet, dissection.skeleton)
     symmetry = {"odd": "global flip", "colours": f"permutation of {alphabet.q} colours"}.get(net, "")
@@ -204,9 +198,9 @@ def _autoregressive_choice(name: str, reason: str, alphabet: Alphabet, dissectio
     )
 
 
-def _hidden(learned: int) -> int:
+def _hidden(problem: Problem, guide: str, learned: int) -> int:
     """Units of each conditional's hidden layer: a choice that serves 16×16 and 32×32 Ising at T_c, not an optimum."""
-    return 32 if learned <= 100 else 64
+    return int(problem.options(guide).get("hidden", 32 if learned <= 100 else 64))
 
 
 def _build_autoregressive(choice: GuideChoice, problem: Problem) -> Guide:
@@ -260,6 +254,7 @@ _BECAUSE = {
 def _default_continuous(problem: Problem) -> GuideChoice:
     """The first that can serve, in an order that was measured (benchmarks/continuous.md, benchmarks/flows.md).
 
+    For gauge theories the one that leaves out the gauge freedom: in two dimensions it is the answer.
     The Gaussian where the energy is quadratic: it is the answer. Else conditionals one after another, which know the
     model's own local fields; their score function grows noisy with the volume, and for large real fields a continuous
     flow, whose kernels span the whole lattice, learns faster. Its cost is quadratic in the volume, which the largest
@@ -272,17 +267,22 @@ def _default_continuous(problem: Problem) -> GuideChoice:
         order = ["continuous", "multiscale", "coupling", "autoregressive"]
         if problem.chart.size > _LARGE_FOR_DENSE_KERNELS:
             order[:2] = order[1::-1]
+    if any(gauge_group_of(f) for f in problem.program.fields):
+        order = ["tree", *order]
     refusals = []
     for name in order:
         try:
             choice = CONTINUOUS[name].choose(problem)
-            return replace(choice, reason=f"{choice.reason}; {_BECAUSE[name]}")
+            return replace(choice, reason=f"{choice.reason}; {_BECAUSE[name]}" if name in _BECAUSE else choice.reason)
         except VfeError as refused:
             if refused.diagnostics[0].code != "guide-cannot-serve":
                 raise
             refusals.append(refused.diagnostics[0].message)
     fields = ", ".join(f"`{f.name}`: {describe(f.support)}" for f in problem.program.fields)
-    raise VfeError(Diagnostic("no-guide", f"no guide serves this model ({fields})", notes=tuple(refusals)))
+    hint = "`vdsl check`, `vdsl sample` and the compiled energy work for this model"
+    raise VfeError(
+        Diagnostic("no-guide", f"no guide serves this model ({fields})", notes=tuple(refusals), hints=(hint,))
+    )
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -290,10 +290,15 @@ def _default_continuous(problem: Problem) -> GuideChoice:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered guide: how it is chosen and how it is built. Every entry faces every law in the tests."""
+    """A registered guide: how it is chosen and how it is built. Every entry faces every law in the tests.
+
+    transfer(params, from, to): the trained parameters of one choice as a start for another that is built alike on a
+    larger lattice (a part of them may be missing: that is found anew). Raises ValueError where they are not alike.
+    """
 
     choose: Callable[[Problem], GuideChoice]
     build: Callable[[GuideChoice, Problem], Guide]
+    transfer: Callable[[Params, GuideChoice, GuideChoice], Params] | None = None
 
 
 DISCRETE: dict[str, Entry] = {
@@ -305,8 +310,9 @@ DISCRETE: dict[str, Entry] = {
 CONTINUOUS: dict[str, Entry] = {
     "gaussian": Entry(choose_gaussian, build_gaussian),
     "autoregressive": DISCRETE["autoregressive"],
-    "continuous": Entry(choose_continuous, build_continuous),
+    "continuous": Entry(choose_continuous, build_continuous, transfer),
     "coupling": Entry(choose_coupling, build_coupling),
     "multiscale": Entry(choose_multiscale, build_multiscale),
+    "tree": Entry(choose_tree, build_tree),
 }
 GUIDES = DISCRETE | CONTINUOUS

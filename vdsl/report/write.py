@@ -29,7 +29,7 @@ from vdsl.report.result import read_result, strict
 MANIFEST_SCHEMA = 1
 MODEL, MANIFEST, PROGRAM, CHECKPOINT = "model.vfe", "manifest.json", "program.txt", "checkpoint.npz"
 RESULT, DIAGNOSTICS, SAMPLES, HISTORY = "result.json", "diagnostics.json", "samples.npz", "history.npz"
-DATA, SCAN, LOCK = "data", "scan.json", ".lock"
+DATA, STAGES, SCAN, LOCK = "data", "stages", "scan.json", ".lock"
 # Removed in this order when a run is overwritten: an old result or checkpoint never stands beside a new model.
 FILES = (RESULT, DIAGNOSTICS, SAMPLES, HISTORY, CHECKPOINT, MANIFEST, PROGRAM, MODEL)
 
@@ -52,8 +52,9 @@ def claim(out: Path | None, name: str, force: bool = False) -> Path:
             with locked(out):
                 for file in FILES:
                     (out / file).unlink(missing_ok=True)
-                if (out / DATA).is_dir():
-                    shutil.rmtree(out / DATA)
+                for folder in (DATA, STAGES):
+                    if (out / folder).is_dir():
+                        shutil.rmtree(out / folder)
         probe = out / ".probe.tmp"
         probe.write_bytes(b"")
         probe.unlink()
