@@ -94,8 +94,9 @@ def test_exact_averages_of_solved_models() -> None:
 
 
 def test_models_without_a_guide_say_so() -> None:
+    links = "lattice hypercubic(2, 2)\nfield U : SU(3) on links\n"
     with pytest.raises(VfeError) as found:
-        vdsl.solve(load("su3", L=2), steps=1, quiet=True)
+        vdsl.solve(vdsl.loads(links + "interaction e = sum(<x, mu> in links: re(tr(U[x, mu])))\ntemperature 1"), steps=1)
     assert [d.code for d in found.value.diagnostics] == ["no-guide"]
 
 

@@ -112,13 +112,13 @@ def test_unknown_guide():
     assert diagnostic.hints == ("did you mean `autoregressive`?",)
 
 
-def test_no_guide_for_special_unitary_fields():
+def test_no_guide_for_matrices_that_no_gauge_transformation_leaves_alone():
     program = vdsl.loads(
         "lattice hypercubic(2, 2)\nfield U : SU(2) on links\n"
         "interaction e = -sum(x in sites, mu in axes: re(tr(U[x, mu])))\ntemperature 1"
     ).program
     with pytest.raises(VfeError) as caught:
-        registry.check_fields(program)
+        registry.choose(Problem(program, {}))
     assert [d.code for d in caught.value.diagnostics] == ["no-guide"]
 
 
