@@ -24,7 +24,7 @@ from vdsl.guides.dissection import Dissection, dissect
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
 from vdsl.guides.gauge.tree import build_tree, choose_tree
 from vdsl.guides.gaussian import build_gaussian, choose_gaussian
-from vdsl.guides.guide import Guide, GuideChoice
+from vdsl.guides.guide import Guide, GuideChoice, Params
 from vdsl.guides.hartree import is_quadratic
 from vdsl.guides.mean_field import build_mean_field
 from vdsl.guides.multiscale import build_multiscale, choose_multiscale
