@@ -24,6 +24,7 @@ from vdsl.guides.arrays import reals
 from vdsl.guides.gauge.algebra import Algebra, Turns, algebra_of
 from vdsl.guides.gauge.cells import Cells, Fluxes
 from vdsl.guides.gauge.circle import Circle, build_circle
+from vdsl.guides.gauge.spins import build_spins
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.gauge import ClassFunction, gauge_group_of, single_plaquette
@@ -125,7 +126,7 @@ def choose_tree(problem: Problem) -> GuideChoice:
     lattice = problem.program.lattice
     if isinstance(found, str) or lattice is None:
         raise cannot_serve("tree", str(found), "leave the choice to vdsl")
-    if found.group != "U1":
+    if found.group == "SU3":
         raise cannot_serve("tree", f"plaquettes of {found.group} are not sampled yet", "leave the choice to vdsl")
     cells = Cells(
         (lattice.shape[0], lattice.shape[1]), (lattice.boundary[0] == "periodic", lattice.boundary[1] == "periodic")
@@ -148,7 +149,7 @@ def build_tree(choice: GuideChoice, problem: Problem) -> TreeGauge:
         raise cannot_serve("tree", found, "leave the choice to vdsl")
     structure, field = choice.structure, problem.program.fields[0]
     cells, beta = structure.cells, 1 / problem.temperature
-    plaquettes = Abelian(build_circle(found, beta, cells.n_plaquettes, cells.closed), cells.periodic)
+    plaquettes = _plaquettes(found, beta, cells)
     angle = field.support == Angle()
     return TreeGauge(
         reals(beta),
@@ -160,6 +161,12 @@ def build_tree(choice: GuideChoice, problem: Problem) -> TreeGauge:
         field.name,
         cells.n_links * math.log(2 * math.pi) if angle else 0.0,
     )
+
+
+def _plaquettes(f: ClassFunction, beta: float, cells: Cells) -> Plaquettes:
+    if f.group == "U1":
+        return Abelian(build_circle(f, beta, cells.n_plaquettes, cells.closed), cells.periodic)
+    return build_spins(f, beta, cells.n_plaquettes, cells.periodic)
 
 
 def plaquette_energy(problem: Problem) -> ClassFunction | str:
