@@ -112,8 +112,8 @@ def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Setting
                 "unknown-option",
                 f"`{' '.join(part for part in (s.head, name) if part)}` has no option `{key}`",
                 option.key.span,
-                notes=[f"options: {several(known)}"],
-                hints=suggest(key, known),
+                notes=[f"options: {_listed(known)}"],
+                hints=suggest(key, known) or _elsewhere(s, key),
             )
             continue
         value = _option(option.value, evaluate)
@@ -122,6 +122,19 @@ def settings_of(s: ast.Block, evaluate: Evaluate, findings: Findings) -> Setting
         elif not isinstance(value, Broken):
             findings.error("bad-option", f"`{key}` is {known[key]}", option.value.span)
     return Settings(name, tuple(sorted(options.items())))
+
+
+def _listed(known: dict[str, Option]) -> str:
+    """`layers` (an integer from 1 to 64), …"""
+    return several(f"`{name}` ({option})" for name, option in known.items())
+
+
+def _elsewhere(s: ast.Block, key: str) -> list[str]:
+    """Which guides have an option that this one has not."""
+    having = [name for name, options in GUIDE_OPTIONS.items() if key in options]
+    if s.head != "guide" or not having:
+        return []
+    return [f"`{key}` is an option of {several(f'`guide {name}`' for name in having)}"]
 
 
 def _option(node: ast.Expr, evaluate: Evaluate) -> bool | int | float | str | Broken | None:

@@ -151,7 +151,8 @@ class Coupling(Bijection):
 def choose_coupling(problem: Problem) -> GuideChoice:
     """The guide and its sizes. Raises VfeError `guide-cannot-serve` for fields that are neither all real nor angles."""
     chart, angles = _check_chart(problem)
-    structure = CouplingStructure(layers=6) if angles else CouplingStructure()
+    usual = CouplingStructure(layers=6) if angles else CouplingStructure()
+    structure = replace(usual, **problem.options("coupling"))
     kept, _ = _kept(problem, structure)
     classes = pair_classes(problem, kept)
     left = f"{int(kept.sum())} of {chart.size} variables are learned, the others integrated exactly given these"
@@ -168,7 +169,9 @@ def choose_coupling(problem: Problem) -> GuideChoice:
             "learned": int(kept.sum()),
             "layers": structure.layers,
             "transform": "circular spline" if angles else structure.transform,
+            "bins": structure.bins,
             "features": structure.features,
+            "hidden units": structure.hidden,
             "symmetry built in": ", ".join(symmetries) or "none",
         },
         structure,

@@ -36,7 +36,7 @@ from vdsl.guides.splitting import Splitting, Turn, assemble, splitting
 from vdsl.guides.vectorfield import Near, RealField
 
 _TOP = 32  # sites of the coarsest level, at most, if sides are even often enough
-_TOP_STEPS, _STEPS = 2, 2
+_STEPS = 2  # at every level
 _WIDTH = 4
 _REACH, _WINDOW = 2.3, 24  # in units of the distance of nearest sites; sites
 _REGRESSORS = 36
@@ -51,6 +51,8 @@ class Structure:
     top: np.ndarray
     refinements: tuple[Refinement, ...]
     group: tuple[Element, ...]
+    steps: int
+    width: int
 
 
 class Level(eqx.Module):
@@ -117,11 +119,13 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
     found = decimate(problem)
     kept = np.ones(chart.size) if found is None else found[0]
     cell = grid_coordinates(chart)[1]
-    top, refinements = thin(cell, chart.cells, np.flatnonzero(kept), _TOP)
+    options = problem.options("multiscale")
+    top, refinements = thin(cell, chart.cells, np.flatnonzero(kept), options.get("coarsest", _TOP))
     if not refinements:
         raise cannot_serve("multiscale", "its sides are odd, or too short, and cannot be halved", "use `continuous`")
     group = tuple(closure(point_group(problem.expansion, chart), len(chart.cells)))
-    structure = Structure(is_odd(problem), top, tuple(refinements), group)
+    steps, width = options.get("steps", _STEPS), options.get("width", _WIDTH)
+    structure = Structure(is_odd(problem), top, tuple(refinements), group, steps, width)
     sizes = [len(top), *(len(r.new) for r in refinements)]
     left = chart.size - int(kept.sum())
     reason = (
@@ -132,6 +136,8 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
     description = {
         "variables": int(kept.sum()),
         "sites by level": sizes,
+        "steps": steps,
+        "width": width,
         "symmetry built in": "sign flip" if structure.odd else "none",
         "weights shared by": f"translations and a point group of {len(group)}, within a level",
     }
@@ -149,18 +155,18 @@ def build_multiscale(choice: GuideChoice, problem: Problem) -> Flow:
     optimum = solve(problem, gaussian)
     base = base_of(problem, gaussian, optimum, kept, True)
     kernel = np.fft.ifftn(1 / optimum.precision[..., 0, 0].real).real
-    field = RealField(_WIDTH, 1, structure.odd)
+    field = RealField(structure.width, 1, structure.odd)
     mask = np.zeros(chart.size)
     mask[structure.top] = 1.0
     pairs = pair_classes(problem, mask)
-    top = splitting(field, pairs.pair, pairs.site, pairs.partitions, _TOP_STEPS, _TOP_STEPS, False)
+    top = splitting(field, pairs.pair, pairs.site, pairs.partitions, structure.steps, structure.steps, False)
     recompute = chart.size > 256
-    levels = tuple(_level(problem, r, kernel, field, structure.group, recompute) for r in structure.refinements)
+    levels = tuple(_level(problem, r, kernel, field, structure, recompute) for r in structure.refinements)
     rows = np.flatnonzero(mask)
     bijection = Multiscale(integers(rows), top, levels, reals(typical_spread(problem)))
     return Flow(
         reals(1 / problem.temperature), problem.flat_energy(), reals(kept), base, bijection, remainder, chart,
-        _RECIPE, 64 * _WIDTH * chart.size,
+        _RECIPE, 64 * structure.width * chart.size,
     )  # fmt: skip
 
 
@@ -168,7 +174,7 @@ def build_multiscale(choice: GuideChoice, problem: Problem) -> Flow:
 
 
 def _level(
-    problem: Problem, r: Refinement, kernel: np.ndarray, field: RealField, group: tuple[Element, ...], recompute: bool
+    problem: Problem, r: Refinement, kernel: np.ndarray, field: RealField, structure: Structure, recompute: bool
 ) -> Level:
     chart: Any = problem.chart
     sides, cell = chart.cells, grid_coordinates(chart)[1]
@@ -187,12 +193,12 @@ def _level(
         index = []
         for column, move in zip(around.places.T, around.moves, strict=True):
             first = int(column[column < len(rest)][0])
-            key = (int(rest[first] < coarse), *_representative(move, group))
+            key = (int(rest[first] < coarse), *_representative(move, structure.group))
             index.append(numbers.setdefault(key, len(numbers)))
         order = np.concatenate([mine, rest])
         pairing = Near(integers(around.places), integers(index))
         turns.append(Turn(integers(order), integers(np.argsort(order)), pairing, integers(np.zeros(len(mine)))))
-    flow = assemble(field, turns, 1, (len(numbers), 1), _STEPS, _STEPS, recompute)
+    flow = assemble(field, turns, 1, (len(numbers), 1), structure.steps, structure.steps, recompute)
     return Level(integers(r.coarse), integers(r.new), integers(near.places), reals(weights), flow)
 
 

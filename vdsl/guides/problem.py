@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -63,6 +64,11 @@ class Problem:
     def symmetries(self) -> tuple[Symmetry, ...]:
         """What is plain from the terms at θ."""
         return infer(self.program, self.theta)
+
+    def options(self, guide: str) -> dict[str, Any]:
+        """The options of the model's `guide` block, if it is about this guide; checked when the model was compiled."""
+        said = self.program.guide
+        return dict(said.options) if said is not None and said.name == guide else {}
 
     def flat_energy(self) -> FlatEnergy:
         """The compiled energy as a function of flat coordinates."""

@@ -192,7 +192,7 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
     kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
-    hidden = 24 if len(kept) <= 200 else 32
+    hidden = problem.options("autoregressive").get("hidden", 24 if len(kept) <= 200 else 32)
     counts = [len(p) for p in parents]
     reason = (
         f"{len(rest)} of {monomials.n_units} variables are summed and sampled exactly given the others; the other "

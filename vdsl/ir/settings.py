@@ -12,17 +12,21 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Option:
-    """What an option takes: `whole` or `real` numbers above a bound, or one of some `choices`."""
+    """What an option takes: `whole` or `real` numbers within bounds, or one of some `choices`."""
 
     kind: str  # "whole" | "real" | "choice"
     least: float = 0.0
     least_open: bool = False
     choices: tuple[str, ...] = ()
+    most: float = float("inf")
 
     def __str__(self) -> str:
         if self.kind == "choice":
             return "one of " + ", ".join(f'"{c}"' for c in self.choices)
-        bound = f"{'above' if self.least_open else 'of at least'} {self.least:g}"
+        if self.most < float("inf"):
+            bound = f"from {self.least:g} to {self.most:g}"
+        else:
+            bound = f"{'above' if self.least_open else 'of at least'} {self.least:g}"
         return f"{'an integer' if self.kind == 'whole' else 'a number'} {bound}"
 
     def accepts(self, value: Value) -> bool:
@@ -33,7 +37,7 @@ class Option:
             case "choice", str(text):
                 return text in self.choices
             case ("whole", int(x)) | ("real", int(x) | float(x)):
-                return (x > self.least if self.least_open else x >= self.least) and x < float("inf")
+                return (x > self.least if self.least_open else x >= self.least) and x <= self.most and x < float("inf")
         return False
 
 
@@ -47,7 +51,26 @@ GUIDES: tuple[str, ...] = (
     "continuous",
     "multiscale",
 )
-GUIDE_OPTIONS: dict[str, dict[str, Option]] = {name: {} for name in GUIDES}  # no guide has any so far
+_HIDDEN = Option("whole", 1, most=1024)
+_STEPS = Option("whole", 1, most=64)
+_WIDTH = Option("whole", 1, most=64)
+# Sizes of what is trained; what a guide takes when nothing is said depends on the model. The bounds are far beyond what
+# has ever helped, and keep a slip of the finger from filling the memory.
+GUIDE_OPTIONS: dict[str, dict[str, Option]] = {
+    "exact": {},
+    "autoregressive": {"hidden": _HIDDEN},
+    "dense": {"hidden": _HIDDEN},
+    "mean_field": {},
+    "gaussian": {},
+    "coupling": {
+        "layers": Option("whole", 1, most=64),
+        "bins": Option("whole", 2, most=64),
+        "features": Option("whole", 1, most=256),
+        "hidden": _HIDDEN,
+    },
+    "continuous": {"steps": _STEPS, "width": _WIDTH},
+    "multiscale": {"steps": _STEPS, "width": _WIDTH, "coarsest": Option("whole", 2, most=1024)},
+}
 TRAIN_OPTIONS: dict[str, Option] = {
     "steps": Option("whole", 0),
     "batch": Option("whole", 2),
