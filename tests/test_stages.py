@@ -56,11 +56,7 @@ def test_the_half_is_the_model_on_half_the_side():
         (", boundary = open", {}, PHI4),
         ("", {"L": 10}, PHI4),  # 5 is too short
         ("", {"L": 17}, PHI4),
-        (
-            "",
-            {},
-            PHI4 + "data h on sites ~ normal(0, 1) {{ seed = 1 }}\ninteraction field = sum(i in sites: h[i] * phi[i])",
-        ),
+        ("", {}, PHI4 + RANDOM_FIELD),
     ],
 )
 def test_no_half(boundary: str, overrides: dict, source: str):
