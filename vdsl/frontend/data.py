@@ -83,7 +83,11 @@ class DataChecker:
             return None
         nodes = drawn.distribution.arguments
         expected = DISTRIBUTIONS[name.id]
-        if drawn.distribution.keywords or (len(nodes) != expected if expected is not None else not nodes):
+        if drawn.distribution.keywords:
+            first = drawn.distribution.keywords[0]
+            self.findings.error("wrong-arguments", f"`{name.id}` takes no argument by name", first.span)
+            return None
+        if len(nodes) != expected if expected is not None else not nodes:
             takes = "1 or more arguments" if expected is None else count(expected, "argument")
             self.findings.error(
                 "wrong-arguments",

@@ -25,4 +25,4 @@ def halved(program: Program) -> Program | None:
     if any(side % 2 or side // 2 < SHORTEST for side in lattice.shape):
         return None
     half = replace(lattice, shape=tuple(side // 2 for side in lattice.shape))
-    return replace(program, lattice=half, observables=(), derived=(), claims=(), scans=(), guide=None, train=None)
+    return replace(program, lattice=half, observables=(), derived=(), claims=(), scans=(), train=None)
