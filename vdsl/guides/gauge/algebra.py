@@ -57,6 +57,20 @@ class Algebra(eqx.Module):
         join = (lambda x, y: self.multiply(y, x)) if reverse else self.multiply
         return jax.lax.associative_scan(join, a, axis=axis)
 
+    def total(self, a: Array) -> Array:
+        """a₀a₁… along axis 1 of (b, k, *event), pair by pair; 1 for none."""
+        if a.shape[1] == 0:
+            return self.identity((len(a),))
+        while a.shape[1] > 1:
+            if a.shape[1] % 2:
+                a = jnp.concatenate([a, self.identity((len(a), 1))], 1)
+            a = self.multiply(a[:, 0::2], a[:, 1::2])
+        return a[:, 0]
+
+    def commutator(self, a: Array, b: Array) -> Array:
+        """ABA†B†."""
+        return self.multiply(self.multiply(a, b), self.inverse(self.multiply(b, a)))
+
 
 class Turns(Algebra):
     """U(1), stored as an angle in (−π, π] or as a complex number."""

@@ -76,8 +76,8 @@ class Spins(eqx.Module):
         """A, B (n, 4), plaquettes (n, V, 4) and ln q in the Haar measure of all that is drawn."""
         keys, algebra = jax.random.split(key, 5), Quaternions(1)
         angle, log_q = self.plaquette.sample(keys[0], (n, self.blind))
-        log_q = jnp.sum(log_q - _log_haar(angle), axis=1)
-        blind = _about(angle, _direction(keys[1], (n, self.blind)))
+        log_q = jnp.sum(log_q - log_haar(angle), axis=1)
+        blind = about(angle, direction(keys[1], (n, self.blind)))
         if not self.closed:
             a, b = (
                 algebra.uniform(k, (n,)) if periodic else algebra.identity((n,))
@@ -85,7 +85,7 @@ class Spins(eqx.Module):
             )
             return a, b, blind, log_q
         a, b, log_ab = self._draw_holonomies(keys[2], n)
-        rest = algebra.multiply(algebra.inverse(ordered_product(blind)), commutator(a, b))
+        rest = algebra.multiply(algebra.inverse(algebra.total(blind)), algebra.commutator(a, b))
 
         def step(rest: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
             key, powers, table = inputs
@@ -102,10 +102,10 @@ class Spins(eqx.Module):
         algebra = Quaternions(1)
         blind = plaquettes[:, : self.blind]
         angle = _angle(blind)
-        log_q = jnp.sum(self.plaquette.log_prob(angle) - _log_haar(angle), axis=1)
+        log_q = jnp.sum(self.plaquette.log_prob(angle) - log_haar(angle), axis=1)
         if not self.closed:
             return log_q
-        rest = algebra.multiply(algebra.inverse(ordered_product(blind)), commutator(a, b))
+        rest = algebra.multiply(algebra.inverse(algebra.total(blind)), algebra.commutator(a, b))
 
         def step(rest: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             plaquette, powers, table = inputs
@@ -116,7 +116,7 @@ class Spins(eqx.Module):
             low, high = at(density, cell), at(density, cell + 1)
             log_p = jnp.log(low + (high - low) * jnp.clip(place - cell, 0, 1)) - _log_mass(density)
             t = jnp.sum(_axis(plaquette) * _axis(rest), -1)
-            log_p = log_p - _log_haar(alpha) + _cosine_log_prob(table, alpha, _angle(rest), t)
+            log_p = log_p - log_haar(alpha) + _cosine_log_prob(table, alpha, _angle(rest), t)
             return algebra.multiply(algebra.inverse(plaquette), rest), log_p
 
         informed = jnp.moveaxis(plaquettes[:, self.blind : -1], 1, 0)
@@ -137,21 +137,21 @@ class Spins(eqx.Module):
     def _draw_holonomies(self, key: Array, n: int) -> tuple[Array, Array, Array]:
         keys, algebra = jax.random.split(key, 5), Quaternions(1)
         angle, log_q = self.holonomy.sample(keys[0], (n,))
-        axis = _direction(keys[1], (n,))
+        axis = direction(keys[1], (n,))
         s, log_s = _draw_cosine(keys[2], self.log_g[0], angle, angle)
         turned = _at_cosine(keys[3], axis, s)
         # conjugation by (1 + s, −axis × turned), normalised, turns the one into the other; by e^{iφ axis·σ}, neither
         there = jnp.concatenate([1 + s[:, None], -jnp.cross(axis, turned)], 1)
-        opposite = _about(jnp.full_like(s, 0.5 * math.pi), _at_cosine(keys[3], axis, jnp.zeros_like(s)))
+        opposite = about(jnp.full_like(s, 0.5 * math.pi), _at_cosine(keys[3], axis, jnp.zeros_like(s)))
         there = unit(jnp.where((1 + s < 1e-6)[:, None], opposite, there))
-        spin = _about(jax.random.uniform(keys[4], (n,), working_dtype(), 0, 2 * math.pi), axis)
-        return _about(angle, axis), algebra.multiply(there, spin), log_q - _log_haar(angle) + log_s
+        spin = about(jax.random.uniform(keys[4], (n,), working_dtype(), 0, 2 * math.pi), axis)
+        return about(angle, axis), algebra.multiply(there, spin), log_q - log_haar(angle) + log_s
 
     def _holonomies_log_prob(self, a: Array, b: Array) -> Array:
         algebra, angle = Quaternions(1), _angle(a)
         turned = algebra.multiply(algebra.multiply(b, a), algebra.inverse(b))
         s = jnp.sum(_axis(a) * _axis(turned), -1)
-        log_q = self.holonomy.log_prob(angle) - _log_haar(angle)
+        log_q = self.holonomy.log_prob(angle) - log_haar(angle)
         return log_q + _cosine_log_prob(self.log_g[0], angle, angle, s)
 
     # One plaquette
@@ -166,7 +166,7 @@ class Spins(eqx.Module):
         alpha = (cell + place) * (math.pi / self._cells)
         log_p = jnp.log(low + (high - low) * place) - jnp.log(total * (math.pi / self._cells))
         t, log_t = _draw_cosine(keys[1], table, alpha, rho)
-        return _about(alpha, _at_cosine(keys[2], _axis(rest), t)), log_p - _log_haar(alpha) + log_t
+        return about(alpha, _at_cosine(keys[2], _axis(rest), t)), log_p - log_haar(alpha) + log_t
 
     def _marginal(self, powers: Array, rho: Array) -> Array:
         """The density of the class angle at the nodes (b, K + 1), not normalised."""
@@ -234,24 +234,6 @@ def _angles(density: np.ndarray) -> Angles:
 # --- quaternions -----------------------------------------------------------------------------------------------------
 
 
-def commutator(a: Array, b: Array) -> Array:
-    """ABA†B†."""
-    algebra = Quaternions(1)
-    return algebra.multiply(algebra.multiply(a, b), algebra.inverse(algebra.multiply(b, a)))
-
-
-def ordered_product(a: Array) -> Array:
-    """a₀a₁… along axis 1 of (b, k, 4), pair by pair; 1 for none."""
-    algebra = Quaternions(1)
-    if a.shape[1] == 0:
-        return algebra.identity((len(a),))
-    while a.shape[1] > 1:
-        if a.shape[1] % 2:
-            a = jnp.concatenate([a, algebra.identity((len(a), 1))], 1)
-        a = algebra.multiply(a[:, 0::2], a[:, 1::2])
-    return a[:, 0]
-
-
 def _angle(a: Array) -> Array:
     return jnp.arctan2(jnp.sqrt(jnp.sum(a[..., 1:] ** 2, -1)), a[..., 0])
 
@@ -263,11 +245,13 @@ def _axis(a: Array) -> Array:
     return jnp.where(size > 1e-24, vector * jax.lax.rsqrt(jnp.maximum(size, 1e-24)), jnp.asarray([0.0, 0.0, 1.0]))
 
 
-def _about(angle: Array, axis: Array) -> Array:
+def about(angle: Array, axis: Array) -> Array:
+    """cos + sin · axis·σ, i left out."""
     return jnp.concatenate([jnp.cos(angle)[..., None], jnp.sin(angle)[..., None] * axis], -1)
 
 
-def _direction(key: Array, shape: tuple[int, ...]) -> Array:
+def direction(key: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform on the sphere, shape + (3,)."""
     return unit(jax.random.normal(key, (*shape, 3), working_dtype()))
 
 
@@ -278,7 +262,7 @@ def _at_cosine(key: Array, axis: Array, t: Array) -> Array:
     return unit(t[..., None] * axis + jnp.sqrt(jnp.maximum(1 - t**2, 0))[..., None] * across)
 
 
-def _log_haar(angle: Array) -> Array:
+def log_haar(angle: Array) -> Array:
     """ln of the density of Haar's class angle, (2/π) sin²α."""
     return math.log(2 / math.pi) + 2 * jnp.log(jnp.maximum(jnp.abs(jnp.sin(angle)), 1e-12))
 

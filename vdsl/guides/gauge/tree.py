@@ -24,6 +24,7 @@ from vdsl.guides.arrays import reals
 from vdsl.guides.gauge.algebra import Algebra, Turns, algebra_of
 from vdsl.guides.gauge.cells import Cells, Fluxes
 from vdsl.guides.gauge.circle import Circle, build_circle
+from vdsl.guides.gauge.colours import build_colours
 from vdsl.guides.gauge.spins import build_spins
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.problem import Problem, cannot_serve
@@ -126,8 +127,6 @@ def choose_tree(problem: Problem) -> GuideChoice:
     lattice = problem.program.lattice
     if isinstance(found, str) or lattice is None:
         raise cannot_serve("tree", str(found), "leave the choice to vdsl")
-    if found.group == "SU3":
-        raise cannot_serve("tree", f"plaquettes of {found.group} are not sampled yet", "leave the choice to vdsl")
     cells = Cells(
         (lattice.shape[0], lattice.shape[1]), (lattice.boundary[0] == "periodic", lattice.boundary[1] == "periodic")
     )
@@ -166,7 +165,8 @@ def build_tree(choice: GuideChoice, problem: Problem) -> TreeGauge:
 def _plaquettes(f: ClassFunction, beta: float, cells: Cells) -> Plaquettes:
     if f.group == "U1":
         return Abelian(build_circle(f, beta, cells.n_plaquettes, cells.closed), cells.periodic)
-    return build_spins(f, beta, cells.n_plaquettes, cells.periodic)
+    build = build_spins if f.group == "SU2" else build_colours
+    return build(f, beta, cells.n_plaquettes, cells.periodic)
 
 
 def plaquette_energy(problem: Problem) -> ClassFunction | str:
