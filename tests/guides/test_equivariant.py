@@ -1,0 +1,341 @@
+"""Gauge-equivariant flows: every layer commutes with gauge transformations, is a bijection, and knows its Jacobian.
+
+A new layer is one line of LAYERS; a lattice that the turns must divide into staples is one line of LATTICES.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import ive
+
+import vdsl
+from vdsl.errors import VfeError
+from vdsl.estimate.stats import ess, log_mean_exp
+from vdsl.guides.equivariant import LinkFlow, build_gauge_flow, choose_gauge_continuous, choose_gauge_coupling
+from vdsl.guides.equivariant_spectrum import eigen
+from vdsl.guides.links import plaquette_links, turns
+from vdsl.guides.links_algebra import Matrices, Phases, Quaternions
+from vdsl.guides.problem import Problem
+from vdsl.ir.gauge import link_ends
+from vdsl.ir.interpret import resolve_parameters
+from vdsl.ir.lattice import named_lattice
+
+CHOOSE = {"gauge_continuous": choose_gauge_continuous, "gauge_coupling": choose_gauge_coupling}
+LAYERS = {
+    "phases, all staples": ("gauge_continuous", "angle", {}),
+    "phases, spline": ("gauge_coupling", "U(1)", {}),
+    "quaternions, all staples": ("gauge_continuous", "SU(2)", {}),
+    "quaternions, spline": ("gauge_coupling", "SU(2)", {}),
+    "matrices, Möbius": ("gauge_continuous", "SU(3)", {}),
+    "matrices, spline": ("gauge_coupling", "SU(3)", {}),
+}
+LATTICES = {
+    "2×2": ("2, 2", ""),
+    "4×6": ("4, 6", ""),
+    "odd": ("3, 5", ""),
+    "open": ("3, 4", ", boundary = (open, periodic)"),
+    "three dimensions": ("2, 3, 4", ""),
+    "four dimensions": ("2, 2, 2, 4", ", boundary = (periodic, open, periodic, periodic)"),
+}
+BETA = 1.3
+
+
+def source(group: str, sides: str = "2, 2", more: str = "", beta: float = BETA) -> str:
+    n = {"SU(2)": 2, "SU(3)": 3}.get(group, 1)
+    loop = "U[x, mu] * U[x + mu, nu] * U[x + nu, mu]' * U[x, nu]'"
+    each = f"re(tr({loop}))" if n > 1 else f"re({loop})"
+    wilson = f"sum(x in sites, <mu, nu> in planes: {each})"
+    if group == "angle":
+        wilson = "sum(p in plaquettes: cos(circulation(U, p)))"
+    return (
+        f"lattice hypercubic({sides}{more})\nfield U : {group} on links\n"
+        f"interaction wilson = -{beta} / {n} * {wilson}\ntemperature 1\n"
+    )
+
+
+def problem_of(text: str) -> Problem:
+    model = vdsl.loads(text)
+    return Problem(model.program, resolve_parameters(model.program, {}), model)
+
+
+def flow_of(name: str, problem: Problem, **changes) -> LinkFlow:
+    choice = CHOOSE[name](problem)
+    return build_gauge_flow(replace(choice, structure=replace(choice.structure, **changes)), problem)
+
+
+def perturbed(flow: LinkFlow, size: float):
+    params = flow.init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noise = [size * jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, [a + b for a, b in zip(leaves, noise, strict=True)])
+
+
+forward = eqx.filter_jit(lambda flow, params, z: flow.flow.forward(params, z))
+inverse = eqx.filter_jit(lambda flow, params, x: flow.flow.inverse(params, x))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sweep on the 2×2 torus, in float64, with random numbers from its net."""
+
+    flow: LinkFlow
+    params: dict
+    z: jax.Array
+    x: jax.Array
+    log_det: jax.Array
+
+
+@cache
+def case(layer: str) -> Case:
+    name, group, changes = LAYERS[layer]
+    flow = flow_of(name, problem_of(source(group)), sweeps=1, **changes)
+    params = perturbed(flow, 0.05)
+    z = flow.group.haar(jax.random.key(2), flow.links, 4)
+    return Case(flow, params, z, *forward(flow, params, z))
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def phases(group, x):
+    """Links as numbers that can be compared."""
+    return np.asarray(jnp.exp(1j * x) if isinstance(group, Phases) else x)
+
+
+def gauged(group, lattice, x, g):
+    start, end = link_ends(lattice)
+    return group.multiply(group.take(g, start), group.multiply(x, group.adjoint(group.take(g, end))))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_commutes_with_gauge_transformations(layer):
+    c = case(layer)
+    group, lattice = c.flow.group, c.flow.model.program.lattice
+    g = group.haar(jax.random.key(3), lattice.n_sites, 4)
+    moved, log_det = forward(c.flow, c.params, gauged(group, lattice, c.z, g))
+    np.testing.assert_allclose(phases(group, moved), phases(group, gauged(group, lattice, c.x, g)), atol=1e-9)
+    np.testing.assert_allclose(log_det, c.log_det, atol=1e-8)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_is_a_bijection(layer):
+    c = case(layer)
+    assert np.abs(phases(c.flow.group, c.x) - phases(c.flow.group, c.z)).max() > 0.1  # it does something
+    back, log_det = inverse(c.flow, c.params, c.x)
+    np.testing.assert_allclose(phases(c.flow.group, back), phases(c.flow.group, c.z), atol=1e-6)
+    np.testing.assert_allclose(log_det, -c.log_det, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("back", [False, True])
+def test_log_det_is_that_of_the_jacobian(layer, back):
+    """In coordinates of the Lie algebra on both sides: e^{iδ·T} U ↦ coordinates of f(…) f(U)†."""
+    c = case(layer)
+    group, run = c.flow.group, c.flow.flow.inverse if back else c.flow.flow.forward
+    z, x, log_det = (c.x[..., :1], c.z[..., :1], -c.log_det[0]) if back else (c.z[..., :1], c.x[..., :1], c.log_det[0])
+
+    def coordinates(delta):
+        moved = run(c.params, _displaced(group, z, delta.reshape(group.dimension, flow_links, 1)))[0]
+        return _components(group, moved, x).ravel()
+
+    flow_links = c.flow.links
+    jacobian = jax.jit(jax.jacfwd(coordinates))(jnp.zeros(group.dimension * flow_links))
+    np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], log_det, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_absolute_normalisation(layer):
+    """E_q[e^{−βE}/q] = Z = Σ_r (c_r/d_r)^V, fresh and perturbed, in single precision; ln q of samples is `log_prob`."""
+    name, kind, changes = LAYERS[layer]
+    with jax.enable_x64(False):
+        problem = problem_of(source(kind))
+        flow = flow_of(name, problem, sweeps=2, **changes)
+        for size in (0.0, 0.02):
+            params = perturbed(flow, size)
+            x, log_q = eqx.filter_jit(lambda q, p: q.sample_and_log_prob(p, jax.random.key(5), 2**12))(flow, params)
+            again = eqx.filter_jit(lambda q, p, x: q.log_prob(p, x))(flow, params, x)
+            np.testing.assert_allclose(again, log_q, atol=5e-3)
+            log_w = -np.asarray(problem.model.energies(x), float) - np.asarray(log_q, float)
+            fraction = ess(log_w)
+            assert fraction > 0.05
+            assert abs(log_mean_exp(log_w) - _ln_z(kind)) < 4.5 * np.sqrt((1 / fraction - 1) / len(log_w)) + 3e-4
+
+
+@pytest.mark.parametrize("layer", ["quaternions, spline", "matrices, spline"])
+def test_links_stay_in_the_group(layer):
+    name, kind, changes = LAYERS[layer]
+    with jax.enable_x64(False):
+        flow = flow_of(name, problem_of(source(kind)), sweeps=16, **changes)
+        params = perturbed(flow, 0.02)
+        u = np.asarray(flow.group.decode(forward(flow, params, flow.group.haar(jax.random.key(4), flow.links, 64))[0]))
+    unit = u @ u.conj().swapaxes(-1, -2) - np.eye(u.shape[-1])
+    assert np.abs(unit).max() < 1e-5
+    assert np.abs(np.linalg.det(u) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("where", LATTICES)
+def test_turns_move_every_link_once_along_staples_that_stand_still(where):
+    sides, more = LATTICES[where]
+    lattice = vdsl.loads(source("angle", sides, more)).program.lattice
+    table, loops = turns(lattice, 2), plaquette_links(lattice)
+    real = [a[a < lattice.n_links] for a in table.active]
+    np.testing.assert_array_equal(np.sort(np.concatenate(real)), np.arange(lattice.n_links))
+    assert all(np.isin(loops, a).sum(0).max() <= 1 for a in real)
+    # Each plaquette is closed by one staple of each of its links: by the sets of their links.
+    closed = []
+    for active, staples, exists in zip(table.active, table.staples, table.exists, strict=True):
+        s, a = np.nonzero(exists)
+        closed += [tuple(sorted((active[k], *staples[:, i, k]))) for i, k in zip(s, a, strict=True)]
+    wanted = [tuple(sorted(loop)) for loop in loops.T for _ in range(4)]
+    assert sorted(closed) == sorted(wanted)
+
+
+@pytest.mark.parametrize("where", ["odd", "open", "three dimensions"])
+def test_other_lattices(where):
+    """Padding, missing staples and several planes: equivariant, and a bijection."""
+    flow = flow_of("gauge_continuous", problem_of(source("SU(2)", *LATTICES[where])), sweeps=1)
+    params, group, lattice = perturbed(flow, 0.03), flow.group, flow.model.program.lattice
+    z, g = (group.haar(jax.random.key(k), n, 3) for k, n in ((6, flow.links), (7, lattice.n_sites)))
+    x, log_det = forward(flow, params, z)
+    moved, same = forward(flow, params, gauged(group, lattice, z, g))
+    np.testing.assert_allclose(moved, gauged(group, lattice, x, g), atol=1e-9)
+    np.testing.assert_allclose(same, log_det, atol=1e-8)
+    back, log_back = inverse(flow, params, x)
+    np.testing.assert_allclose(back, z, atol=1e-9)
+    np.testing.assert_allclose(log_back, -log_det, atol=1e-8)
+
+
+@pytest.mark.parametrize("group", [Phases(True), Phases(False), Quaternions(), Matrices()], ids=str)
+def test_products_of_arrays_are_those_of_matrices(group):
+    x, y = (group.haar(jax.random.key(k), 3, 2) for k in (8, 9))
+    matrix = lambda u: np.asarray(group.decode(u))  # noqa: E731
+    a, b = matrix(x), matrix(y)
+    if group.n > 1:
+        product, trace = a @ b.conj().swapaxes(-1, -2), lambda m: np.trace(m, axis1=-2, axis2=-1) / group.n
+    else:
+        a, b = (np.exp(1j * m) if group.stored_angle else m for m in (a, b))
+        product, trace = a * b.conj(), lambda m: m
+    found = matrix(group.multiply(x, group.adjoint(y)))
+    np.testing.assert_allclose(np.exp(1j * found) if group == Phases(True) else found, product, atol=1e-12)
+    real, imaginary = group.pair(x, y)
+    np.testing.assert_allclose((real + 1j * imaginary).T, trace(product), atol=1e-12)
+    np.testing.assert_allclose(phases(group, group.encode(group.decode(x))), phases(group, x), atol=1e-12)
+
+
+def test_spectra_of_matrices_with_close_and_opposite_eigenvalues():
+    angles = np.array(
+        [[2.0, 0.5, -2.5], [0.7, np.pi - 0.7, -np.pi], [1.0, 1.0, -2.0], [1e-9, 0, -1e-9], [0, np.pi, -np.pi]]
+    )
+    v = Matrices().haar(jax.random.key(10), len(angles), 1)[..., 0]
+    group = Matrices()
+    u = group.multiply(v * np.exp(1j * angles.T)[None], group.adjoint(v))[..., None]
+    found, vectors = eigen(u)
+    again = group.multiply(vectors * jnp.exp(1j * found)[None], group.adjoint(vectors))
+    np.testing.assert_allclose(again, u, atol=1e-12)
+    close = lambda a: np.sort(np.exp(1j * np.asarray(a)).imag + 2 * np.exp(1j * np.asarray(a)).real, axis=0)  # noqa: E731
+    np.testing.assert_allclose(close(found[..., 0]), close(angles.T), atol=1e-12)
+
+
+REFUSED = {
+    "no links": "lattice square(3, 3)\nfield a : angle\ninteraction e = sum(i in sites: cos(a[i]))\ntemperature 1",
+    "matter": source("angle", "3, 3").replace("temperature", "field a : angle\ninteraction m = -sum(x in sites, mu in "
+    "axes: cos(a[x] + U[x, mu] - a[x + mu]))\ntemperature"),
+    "gauge transformation": source("angle", "3, 3") + "interaction m = sum(<x, mu> in links: cos(U[x, mu]))\n",
+    "antiperiodic": source("angle", "3, 4", ", boundary = (antiperiodic, periodic)"),
+    "one site": source("angle", "3, 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_refuses_what_it_cannot_serve(why):
+    with pytest.raises(VfeError) as caught:
+        choose_gauge_continuous(problem_of(REFUSED[why]))
+    assert caught.value.diagnostics[0].code == "guide-cannot-serve"
+    assert why in caught.value.diagnostics[0].message or why in ("no links", "matter")
+
+
+def test_the_weight_of_plaquettes_is_read_off_the_energy():
+    choice = choose_gauge_continuous(problem_of(source("SU(2)", "2, 3", beta=2.5)))
+    assert choice.structure.pull == pytest.approx(-2.5)
+
+
+def _displaced(group, u, delta):
+    """(1 + iδ·T) u, to first order in δ."""
+    match group:
+        case Phases():
+            return u + delta[0]
+        case Quaternions():
+            return u + group.multiply(jnp.concatenate([jnp.zeros_like(delta[:1]), delta]), u)
+        case Matrices():
+            return u + group.multiply(jnp.einsum("aij,alb->ijlb", 1j * _GENERATORS, delta), u)
+
+
+def _components(group, u, at):
+    """δ (dimension, links, b) with u = (1 + iδ·T) at, to first order."""
+    match group:
+        case Phases():
+            return (u - at)[None]
+        case Quaternions():
+            return group.multiply(u, group.adjoint(at))[1:]
+        case Matrices():
+            return 2 * jnp.einsum("aij,jilb->alb", _GENERATORS, group.multiply(u, group.adjoint(at))).imag
+
+
+def _gell_mann():
+    out = []
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        for entry in (0.5, -0.5j):
+            t = np.zeros((3, 3), complex)
+            t[a, b], t[b, a] = entry, np.conj(entry)
+            out.append(t)
+    out += [np.diag([0.5, -0.5, 0]), np.diag([1, 1, -2]) / np.sqrt(12)]
+    return np.stack(out)
+
+
+_GENERATORS = _gell_mann()
+
+
+def _ln_z(group: str, v: int = 4) -> float:
+    """ln Σ_r (c_r/d_r)^V on the torus of V plaquettes at BETA; 2V ln 2π more for Lebesgue measure."""
+    if group in ("angle", "U(1)"):
+        terms = ive(np.arange(-40, 41), BETA)
+        lebesgue = 2 * v * np.log(2 * np.pi) if group == "angle" else 0.0
+        return float(np.log((terms**v).sum()) + v * BETA + lebesgue)
+    if group == "SU(2)":
+        return float(np.log(((2 * ive(np.arange(1, 40), BETA) / BETA) ** v).sum()) + v * BETA)
+    return float(np.log((_su3_characters() ** v).sum()))
+
+
+def _su3_characters() -> np.ndarray:
+    """c_r/d_r of e^{β Re tr U /3} for r = (p, q), by quadrature over the maximal torus."""
+    phi = 2 * np.pi * np.arange(48) / 48
+    a, b = np.meshgrid(phi, phi, indexing="ij")
+    z = np.exp(1j * np.stack([a, b, -a - b]))
+    power = lambda l: np.stack([z**k for k in l])  # noqa: E731
+    determinant = lambda m: np.linalg.det(np.moveaxis(m, (0, 1), (-2, -1)))  # noqa: E731
+    vandermonde = determinant(power((2, 1, 0)))
+    weight = np.exp(BETA * z.real.sum(0) / 3)
+    out = []
+    for p in range(12):
+        for q in range(12):
+            character = determinant(power((p + q + 2, q + 1, 0))) * vandermonde.conj()
+            size = (p + 1) * (q + 1) * (p + q + 2) / 2
+            out.append((character * weight).mean().real / 6 / size)
+    return np.array(out)
+
+
+def test_lattices_of_other_shapes_have_their_colours():
+    """Two colours where a checkerboard closes, three where a ring is odd."""
+    assert turns(named_lattice("hypercubic", (4, 4), ("periodic",) * 2), 1).active.shape == (4, 8)
+    assert turns(named_lattice("hypercubic", (3, 4), ("periodic",) * 2), 1).active.shape[0] == 6

@@ -1,0 +1,314 @@
+"""Equivariant: flows of link fields that commute with gauge transformations, in any dimension, for any action.
+
+    U = f(V),  V from the Haar measure on every link,   ln q(U) = −ln|det ∂f/∂V|,    f(V^g) = f(V)^g
+
+q is gauge invariant because the Haar measure is, and f equivariant: nothing is fixed, and nothing of the gauge orbit is
+learned. f is a sequence of sweeps; in a sweep every link moves once, those of one turn (`links`) together, along their
+own staples, which stand still meanwhile (`equivariant_moves`), by numbers that a net makes of frozen loops around
+(`equivariant_net`). Every turn is a bijection with an exact inverse and an exact log-determinant. Two guides:
+
+- `gauge_continuous`: the velocity is the gradient of a potential of loops (Lüscher 2010, arXiv:0907.5491; Bacchio,
+  Kessel, Schaefer & Vaitl 2023, arXiv:2212.08469), integrated by splitting into turns. It starts near the leading order
+  of the trivializing map: each link moves by c = β/(4 dim G) along the gradient of Re tr P.
+- `gauge_coupling`: one loop of a link after another is transformed by a spline of its eigenvalues' angles (Kanwar et
+  al. 2020, arXiv:2003.06413; Boyda et al. 2021, arXiv:2008.05456).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vdsl.guides.arrays import integers, reals
+from vdsl.guides.equivariant_moves import Loopwise, Move, Summed
+from vdsl.guides.equivariant_net import LoopNet
+from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
+from vdsl.guides.links import places, plaquette_links, turns
+from vdsl.guides.links_algebra import LinkGroup, Matrices, Phases, Quaternions
+from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.ir import interpret
+from vdsl.ir.actions import Symmetry, act, random_element
+from vdsl.ir.configurations import random_configuration
+from vdsl.ir.lattice import ANTIPERIODIC, Lattice
+from vdsl.ir.program import Field
+from vdsl.ir.support import Angle, Group
+from vdsl.model import Model
+
+_RECIPE = Recipe("reparameterised", learning_rate=1e-2, batch=128, clip=1.0, path_from=0.5)
+_SWEEPS, _HIDDEN, _REACH, _REACH_ABOVE_2D = 4, 8, 4, 2
+_HARMONICS, _BINS = 2, 6
+_MOST_LINKS = 2**15
+_RECOMPUTE_ABOVE = 512  # links
+_CONFIGURATIONS = 4  # that the action is looked at with
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What `build` needs again. pull: the action's weight of Re tr P /N on a plaquette, −β for Wilson's action."""
+
+    field: str
+    sweeps: int
+    hidden: int
+    reach: int
+    pull: float
+    harmonics: int = 0
+    bins: int = 0
+
+
+class Turn(eqx.Module):
+    """The arrays of `links.Turns` on the device; exists as numbers."""
+
+    active: Array
+    staples: Array
+    exists: Array
+    near: Array
+
+
+class Sweeps(eqx.Module):
+    """x (*g, links, b) -> the moved links and ln|det| (b,). Weights: leaves (sweeps, turns, …)."""
+
+    turn: Turn  # stacked (T, …)
+    net: LoopNet
+    move: Move
+    sweeps: int = eqx.field(static=True)
+    recompute: bool = eqx.field(static=True)
+
+    def init(self, key: Array) -> Params:
+        keys = jax.random.split(key, (self.sweeps, self.turn.active.shape[0]))
+        return jax.jit(jax.vmap(jax.vmap(self.net.init)))(keys)
+
+    def forward(self, params: Params, x: Array) -> tuple[Array, Array]:
+        """From the base to the model."""
+        return self._run(params, x, back=False)
+
+    def inverse(self, params: Params, x: Array) -> tuple[Array, Array]:
+        """Back, and ln|det| of the way back."""
+        return self._run(params, x, back=True)
+
+    def take(self, w: Params, turn: Turn, x: Array, back: bool) -> tuple[Array, Array]:
+        """One turn."""
+        group = self.move.group
+        staples = self._staples(x, turn.staples)
+        even, odd = self.net(w, staples, turn.exists, turn.near)
+        moved, log_det = self.move(group.take(x, turn.active), staples, even, odd, back)
+        return group.put(x, turn.active, moved), (log_det * (turn.exists.max(0))[:, None]).sum(0)
+
+    def _staples(self, x: Array, index: Array) -> Array:
+        """(*g, S, A, b) from link numbers (3, S, A)."""
+        group, half = self.move.group, index.shape[1] // 2
+        first, middle, last = (group.take(x, index[k]) for k in range(3))
+        axis = group.rank
+        split = lambda a, part: jax.lax.slice_in_dim(a, *part, axis=axis)  # noqa: E731
+        above, below = (0, half), (half, 2 * half)
+        middle = group.adjoint(middle)
+        up = group.multiply(
+            group.multiply(split(first, above), split(middle, above)), group.adjoint(split(last, above))
+        )
+        down = group.multiply(
+            group.multiply(group.adjoint(split(first, below)), split(middle, below)), split(last, below)
+        )
+        return jnp.concatenate([up, down], axis)
+
+    def _run(self, params: Params, x: Array, back: bool) -> tuple[Array, Array]:
+        def one_turn(carry: tuple[Array, Array], entry: tuple[Params, Turn]) -> tuple[tuple[Array, Array], None]:
+            moved, log_det = self.take(*entry, carry[0], back)
+            return (moved, carry[1] + log_det), None
+
+        body = jax.checkpoint(one_turn) if self.recompute else one_turn
+
+        def one_sweep(carry: tuple[Array, Array], weights: Params) -> tuple[tuple[Array, Array], None]:
+            moved, log_det = jax.lax.scan(body, carry, (weights, self.turn), reverse=back)[0]
+            return (self.move.group.tidy(moved), log_det), None
+
+        start = (x, jnp.zeros(x.shape[-1], reals(0).dtype))
+        return jax.lax.scan(one_sweep, start, params, reverse=back)[0]
+
+
+class LinkFlow(Guide):
+    """The guide. A latent z is the links (*g, links, b). log_volume: ln of the base measure of all links together."""
+
+    beta: Array
+    theta: dict[str, Array]
+    flow: Sweeps
+    log_volume: Array
+    model: Model = eqx.field(static=True)
+    field: str = eqx.field(static=True)
+    links: int = eqx.field(static=True)
+    hints: Recipe = eqx.field(static=True)
+
+    @property
+    def group(self) -> LinkGroup:
+        return self.flow.move.group
+
+    def recipe(self) -> Recipe:
+        return self.hints
+
+    def bytes_per_sample(self) -> int:
+        return 512 * self.links * max(1, self.group.dimension)
+
+    def init(self, key: Array) -> Params:
+        return self.flow.init(key)
+
+    def draw_latent(self, params: Params, key: Array, n: int, scale: Array) -> tuple[Array, Array]:
+        x, log_det = self.flow.forward(params, self.group.haar(key, self.links, n))
+        return x, -self.log_volume - log_det
+
+    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
+        return self.draw_latent(params, key, n, scale)[0]
+
+    def latent_log_prob(self, params: Params, z: Any, scale: Array) -> Array:
+        return -self.log_volume + self.flow.inverse(params, z)[1]
+
+    def latent_energy(self, z: Any, scale: Array) -> Array:
+        stored = self.group.decode(z)
+        return scale * self.beta * jax.vmap(lambda u: self.model.energy({self.field: u}, self.theta))(stored)
+
+    def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
+        x, log_q = self.draw_latent(params, key, n, jnp.ones(()))
+        return {self.field: self.group.decode(x)}, log_q
+
+    def log_prob(self, params: Params, x: Configuration) -> Array:
+        return self.latent_log_prob(params, self.group.encode(jnp.asarray(x[self.field])), jnp.ones(()))
+
+
+def choose_gauge_continuous(problem: Problem) -> GuideChoice:
+    """Moves along summed staples; SU(3): along one after another. Raises VfeError `guide-cannot-serve`."""
+    reason = "links flow along the gradient of a potential of Wilson loops, one sublattice at a time: each step exact"
+    return _choose("gauge_continuous", problem, reason, harmonics=_HARMONICS)
+
+
+def choose_gauge_coupling(problem: Problem) -> GuideChoice:
+    """Splines of class angles. Raises VfeError `guide-cannot-serve`."""
+    reason = "one plaquette of a link after another is transformed by a function of its eigenvalues and of frozen loops"
+    return _choose("gauge_coupling", problem, reason, bins=_BINS)
+
+
+def build_gauge_flow(choice: GuideChoice, problem: Problem) -> LinkFlow:
+    """The flow at θ."""
+    structure, program = choice.structure, problem.program
+    if not isinstance(structure, Structure) or program.lattice is None:
+        raise cannot_serve(choice.name, "it was chosen for another model", "leave the choice to vdsl")
+    lattice, field = program.lattice, program.field(structure.field)
+    group = _group_of(field)
+    move = _move_of(group, structure)
+    # Leading order in β, and less where β is large: measured on U(1) at β = 2, where 3/4 of it was the best start.
+    pull = -structure.pull / (4 * group.dimension)
+    start = np.zeros(move.even)
+    start[0] = pull / (1 + abs(pull)) / structure.sweeps
+    table = turns(lattice, structure.reach)
+    net = LoopNet(
+        group, move.even, move.odd, table.near.shape[1], structure.hidden, lattice.n_axes > 2, reals(start)
+    )  # fmt: skip
+    turn = Turn(integers(table.active), integers(table.staples), reals(table.exists), integers(table.near))
+    volume = lattice.n_links * np.log(2 * np.pi) if isinstance(field.support, Angle) else 0.0
+    return LinkFlow(
+        reals(1 / problem.temperature),
+        {name: reals(value) for name, value in problem.theta.items()},
+        Sweeps(turn, net, move, structure.sweeps, lattice.n_links > _RECOMPUTE_ABOVE),
+        reals(volume),
+        problem.model,
+        structure.field,
+        lattice.n_links,
+        _RECIPE,
+    )
+
+
+# --- private ----------------------------------------------------------------------------------------------------------
+
+
+def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: int = 0) -> GuideChoice:
+    lattice, field = _checked(name, problem)
+    group = _group_of(field)
+    reach = _REACH if lattice.n_axes == 2 else _REACH_ABOVE_2D
+    pull = _plaquette_weight(name, problem, lattice, field)
+    if group.n == 2:
+        harmonics = min(harmonics, 1)
+    structure = Structure(field.name, _SWEEPS, _HIDDEN, reach, pull, harmonics, bins)
+    table = turns(lattice, reach)
+    move = "one staple after another" if isinstance(_move_of(group, structure), Loopwise) else "all staples together"
+    description = {
+        "links": lattice.n_links,
+        "sweeps": structure.sweeps,
+        "turns in a sweep": table.active.shape[0],
+        "links in a turn": int((table.active < lattice.n_links).sum(1).max()),
+        "moves along": move,
+        "loops seen by a staple": len(places(reach)),
+        "symmetry built in": "gauge, translation by even numbers of sites",
+    }
+    return GuideChoice(name, reason, description, structure)
+
+
+def _move_of(group: LinkGroup, structure: Structure) -> Move:
+    if structure.harmonics and not isinstance(group, Matrices):
+        return Summed(group, structure.harmonics)
+    return Loopwise(group, structure.bins)
+
+
+def _group_of(field: Field) -> LinkGroup:
+    match field.support:
+        case Angle():
+            return Phases(True)
+        case Group("U1"):
+            return Phases(False)
+        case Group("SU2"):
+            return Quaternions()
+    return Matrices()
+
+
+def _checked(name: str, problem: Problem) -> tuple[Lattice, Field]:
+    """The lattice and the one link field, or why the guide cannot serve."""
+    program, hint = problem.program, "leave the choice to vdsl"
+    lattice, fields = program.lattice, program.fields
+    links = [f for f in fields if f.on == "links" and isinstance(f.support, Angle | Group)]
+    if not links:
+        raise cannot_serve(name, "it is for angles or group elements on links, and there are none", hint)
+    if len(fields) > 1:
+        others = ", ".join(f"`{f.name}`" for f in fields if f is not links[0])
+        raise cannot_serve(name, f"it moves one link field, and {others} would have to move along with it", hint)
+    if lattice is None or lattice.is_graph or lattice.n_axes < 2 or lattice.n_basis > 1:
+        raise cannot_serve(name, "it needs plaquettes: a square, cubic or hypercubic lattice", hint)
+    if ANTIPERIODIC in lattice.boundary:
+        raise cannot_serve(name, "links change sign across an antiperiodic boundary", "use periodic or open boundaries")
+    if 1 in lattice.shape:
+        raise cannot_serve(name, "on an axis of one site a plaquette holds the same link twice", hint)
+    if lattice.n_links > _MOST_LINKS:
+        raise cannot_serve(name, f"{lattice.n_links:,} links; it is for at most {_MOST_LINKS:,}", hint)
+    return lattice, links[0]
+
+
+def _plaquette_weight(name: str, problem: Problem, lattice: Lattice, field: Field) -> float:
+    """The coefficient of Σ_P Re tr P /N in βE: exact for Wilson's action, that of the best fit for others.
+
+    On a few configurations from the Haar measure, on which gauge invariance is checked as well.
+    """
+    program, theta = problem.program, problem.theta
+    rng = np.random.default_rng(0)
+    symmetry = Symmetry("gauge", (field.name,), "", weights=(1,))
+    energies, loops = [], []
+    for _ in range(_CONFIGURATIONS):
+        x = random_configuration(program, rng)
+        energies.append(interpret.energy(program, x, theta))
+        loops.append(_plaquettes(lattice, x[field.name]))
+    turned = interpret.energy(program, act(symmetry, random_element(symmetry, program, rng), x, program), theta)
+    if not abs(turned - energies[-1]) <= 1e-6 * (1 + abs(energies[-1])):
+        why = f"the energy changes under a gauge transformation of `{field.name}`: from {energies[-1]:.6g} to {turned:.6g}"
+        raise cannot_serve(name, why, "leave the choice to vdsl")
+    e, w = np.array(energies) - np.mean(energies), np.array(loops) - np.mean(loops)
+    return float(e @ w / (w @ w) / problem.temperature)
+
+
+def _plaquettes(lattice: Lattice, u: np.ndarray) -> float:
+    """Σ_P Re tr P /N of stored links."""
+    a, b, c, d = (u[index] for index in plaquette_links(lattice))
+    if not np.iscomplexobj(u):
+        return float(np.cos(a + b - c - d).sum())
+    if u.ndim == 1:
+        return float((a * b * c.conj() * d.conj()).real.sum())
+    loop = a @ b @ c.conj().swapaxes(1, 2) @ d.conj().swapaxes(1, 2)
+    return float(np.trace(loop, axis1=1, axis2=2).real.sum()) / u.shape[-1]
