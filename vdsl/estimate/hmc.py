@@ -251,6 +251,8 @@ def trajectory(
     safe = lambda a: jnp.where(probability > 0, probability * a, 0.0).mean()  # noqa: E731
     chosen = jax.tree.map(lambda a, b: jnp.where(taken.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, x)
     squares = {f: jnp.nan_to_num((g**2).mean((0, 2))) for f, g in gradient.items()}
+    for s in moving(spaces):  # a group is some 2π across: lighter elements would only go round it
+        squares[s.field] = jnp.maximum(squares[s.field], 0.1 if s.kind == "group" else 0.0)
     path = Trajectory(tidy(spaces, chosen), probability.mean(), safe(jump), safe(growth), squares)
     return path, steps
 

@@ -312,13 +312,13 @@ def _matrix(v: Array) -> Array:
 
 
 def _exponential(a: Array) -> Array:
-    """e^A of small anti-Hermitian matrices, |A| of order one: the series to eighth order after halving four times."""
+    """e^A of anti-Hermitian matrices, |A| up to some tens: the series to eighth order after halving six times."""
     eye = jnp.eye(a.shape[-1], dtype=a.dtype)
-    a = a / 2**4
+    a = a / 2**6
     out = eye
     for k in range(8, 0, -1):
         out = eye + a @ out / k
-    for _ in range(4):
+    for _ in range(6):
         out = out @ out
     return out
 
