@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vdsl.model import Model
 
 DISCRETE = ("local", "cluster", "tempering")
-CONTINUOUS = ("hmc", "nuts", "smc", "blackjax")
+CONTINUOUS = ("hmc", "heatbath", "nuts", "smc", "blackjax")
 METHODS = ("auto", *DISCRETE, *CONTINUOUS)
 
 
@@ -189,6 +189,8 @@ def _run_fields(
     key, kept = jax.random.key(options.seed), -(-options.samples // options.chains)
     if method == "smc":
         return _run_populations(model, theta, t, options, progress, head)
+    if method == "heatbath":
+        return _run_local(model, theta, t, options, progress, head)
     if method == "hmc":
         chains = sample_hmc(model, theta, key, options.chains, kept, options.thin, on_stage=progress.stage)
     else:
@@ -202,6 +204,30 @@ def _run_fields(
     rates = {"acceptance": chains.acceptance, "steps": chains.steps, "discrete": chains.discrete}
     averages = field_averages(chains, model, theta, t)
     return Sampled(head, averages, method, rates, words, _moved(method, averages, options, "trajectories"))
+
+
+def _run_local(
+    model: Model, theta: dict[str, float], t: float, options: argparse.Namespace, progress: Progress,
+    head: dict[str, Any],
+) -> Sampled:  # fmt: skip
+    import jax
+
+    from vdsl.estimate.chain_averages import field_averages
+    from vdsl.estimate.local import sample_local
+    from vdsl.ir.support import is_discrete
+
+    kept = -(-options.samples // options.chains)
+    key = jax.random.key(options.seed)
+    chains, baths = sample_local(model, theta, key, options.chains, kept, options.thin, on_stage=progress.stage)
+    progress.stage("averaging")
+    others = [f.name for f in model.fields if f.name not in baths and not is_discrete(f.support)]
+    words = [f"heat baths: {', '.join(baths)}"] if baths else []
+    if others:
+        taken = 100 * chains.acceptance
+        words.append(f"Metropolis steps: {', '.join(others)}, {taken:.0f} % taken")
+    rates = {"acceptance": chains.acceptance, "steps": None, "discrete": chains.discrete}
+    averages = field_averages(chains, model, theta, t)
+    return Sampled(head, averages, "heatbath", rates, "; ".join(words), _moved("heatbath", averages, options, "sweeps"))
 
 
 def _moved(method: str, found: ChainAverages, options: argparse.Namespace, unit: str) -> str:

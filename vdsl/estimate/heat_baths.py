@@ -6,6 +6,8 @@ old value, so that the update still leaves the conditional alone: it is, now and
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -16,8 +18,8 @@ TRIES = 12
 def draw_von_mises(key: Array, a: Array, b: Array, old: Array) -> Array:
     """Angles with density ∝ e^{−a cos θ − b sin θ}.
 
-    Best & Fisher 1979, Appl. Statist. 28, 152: with a wrapped Cauchy of any r > 1 as the envelope the ratio is c e^{1−c}
-    for c = κ(r − f), which is at most 1; their r is the best.
+    Best & Fisher 1979, Appl. Statist. 28, 152: with a wrapped Cauchy of any r > 1 as the envelope the ratio is
+    c e^{1−c} for c = κ(r − f), which is at most 1; their r is the best.
     """
     kappa = jnp.maximum(jnp.hypot(a, b), 1e-4)
     tau = 1 + jnp.sqrt(1 + 4 * kappa**2)
@@ -39,13 +41,13 @@ def draw_von_mises(key: Array, a: Array, b: Array, old: Array) -> Array:
 
 
 def draw_special_unitary(key: Array, u: Array, staple: Array, mask: Array) -> Array:
-    """Matrices U (…, N, N) updated in every SU(2) subgroup for the density ∝ e^{Re tr(U A)}, A = `staple`, where masked.
+    """Matrices U (…, N, N) updated in every SU(2) subgroup for the density ∝ e^{Re tr(U A)}, where masked.
 
-    For N = 2 that is the heat bath of Creutz 1980 (Phys. Rev. D 21, 2308), for N = 3 Cabibbo & Marinari's (1982, Phys.
-    Lett. B 119, 387).
+    A = `staple`, (…, N, N). For N = 2 that is the heat bath of Creutz 1980 (Phys. Rev. D 21, 2308), for N = 3 Cabibbo &
+    Marinari's (1982, Phys. Lett. B 119, 387).
     """
     n = u.shape[-1]
-    for number, (i, j) in enumerate((i, j) for i in range(n) for j in range(i + 1, n)):
+    for number, (i, j) in enumerate(itertools.combinations(range(n), 2)):
         w = u @ staple
         # Re tr(a W) of a in SU(2) sees W's part k V, V in SU(2)
         alpha = (w[..., i, i] + w[..., j, j].conj()) / 2
@@ -63,8 +65,9 @@ def draw_special_unitary(key: Array, u: Array, staple: Array, mask: Array) -> Ar
 
 def _quaternion(key: Array, alpha: Array) -> tuple[tuple[Array, ...], Array]:
     """(x₀, x₁, x₂, x₃) of length 1 with density ∝ e^{α x₀} on the sphere, and whether one was found."""
-    x0, done = _cosine(key, alpha)
-    azimuth, height = jax.random.uniform(jax.random.fold_in(key, 1), (2, *alpha.shape), alpha.dtype)
+    along, around = jax.random.split(key)
+    x0, done = _cosine(along, alpha)
+    azimuth, height = jax.random.uniform(around, (2, *alpha.shape), alpha.dtype)
     radius, z = jnp.sqrt(jnp.maximum(1 - x0**2, 0)), 2 * height - 1
     ring = radius * jnp.sqrt(1 - z**2)
     return (x0, ring * jnp.cos(2 * jnp.pi * azimuth), ring * jnp.sin(2 * jnp.pi * azimuth), radius * z), done

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -108,16 +109,11 @@ def advance(
         rates = []
         for number, s in enumerate(moving(target.spaces)):
             keys = jax.random.split(jax.random.fold_in(key, number), len(plan.masks[s.field]))
+            inputs = (keys, plan.masks[s.field])
             if s.field in plan.baths:
-                x, _ = jax.lax.scan(
-                    lambda x, inputs, s=s: (bath(target, s, inputs[0], x, inputs[1]), None),
-                    x, (keys, plan.masks[s.field]),
-                )  # fmt: skip
+                x = jax.lax.scan(partial(_bath_of, target, s), x, inputs)[0]
                 continue
-            x, taken = jax.lax.scan(
-                lambda x, inputs, s=s: metropolis(target, s, inputs[0], x, inputs[1], steps[s.field]),
-                x, (keys, plan.masks[s.field]),
-            )  # fmt: skip
+            x, taken = jax.lax.scan(partial(_metropolis_of, target, s, steps[s.field]), x, inputs)
             rate = taken.sum() / (s.elements * len(x[s.field]))
             longest = jnp.inf if s.kind == "flat" else _LONGEST
             grown = steps[s.field] * jnp.exp(0.1 * adapting * (rate - ACCEPTANCE))
@@ -132,6 +128,16 @@ def advance(
 
     state, (stored, acceptance, discrete) = jax.lax.scan(row, state, jax.random.split(key, rows))
     return state, (stored, acceptance.mean(), jnp.mean(discrete))
+
+
+def _bath_of(target: Target, s: Space, x: Position, inputs: tuple[Array, Array]) -> tuple[Position, None]:
+    return bath(target, s, inputs[0], x, inputs[1]), None
+
+
+def _metropolis_of(
+    target: Target, s: Space, step: Array, x: Position, inputs: tuple[Array, Array]
+) -> tuple[Position, Array]:
+    return metropolis(target, s, inputs[0], x, inputs[1], step)
 
 
 # Updates of one colour: mask (elements,)
@@ -151,7 +157,8 @@ def circle_field(target: Target, s: Space, x: Position, mask: Array) -> tuple[Ar
     """a, b of βE = a cos θ + b sin θ + … for the masked elements, from the slopes at θ and θ + π/2."""
     theta = x[s.field][..., 0]
     turned = x | {s.field: x[s.field] + (mask * (jnp.pi / 2))[:, None].astype(x[s.field].dtype)}
-    here, there = gradient(target, x)[s.field][..., 0], gradient(target, turned)[s.field][..., 0]
+    both = jax.tree.map(lambda *parts: jnp.concatenate(parts), x, turned)  # one gradient to compile
+    here, there = jnp.split(gradient(target, both)[s.field][..., 0], 2)
     c, sine = jnp.cos(theta), jnp.sin(theta)
     return -(here * sine + there * c), here * c - there * sine
 
@@ -163,9 +170,7 @@ def staples(target: Target, s: Space, x: Position) -> Array:
     return -g.swapaxes(-1, -2)
 
 
-def metropolis(
-    target: Target, s: Space, key: Array, x: Position, mask: Array, step: Array
-) -> tuple[Position, Array]:
+def metropolis(target: Target, s: Space, key: Array, x: Position, mask: Array, step: Array) -> tuple[Position, Array]:
     """A Metropolis step of every masked element; how many were taken."""
     move, accept = jax.random.split(key)
     shape = (len(x[s.field]), s.elements, s.k)
@@ -236,8 +241,9 @@ def _bend(target: Target, s: Space, x: Position, y: Position, mask: Array) -> Ar
         size = jnp.hypot(a, b)
     else:
         changed = jnp.where(mask[:, None, None], y[s.field], x[s.field])
-        here = staples(target, s, x)
-        difference = jnp.abs(staples(target, s, x | {s.field: changed}) - here).max((-1, -2))
+        both = jax.tree.map(lambda *parts: jnp.concatenate(parts), x, x | {s.field: changed})
+        here, there = jnp.split(staples(target, s, both), 2)
+        difference = jnp.abs(there - here).max((-1, -2))
         size = jnp.abs(here).max((-1, -2))
     return (jnp.abs(difference) * mask).max() / jnp.maximum((size * mask).max(), jnp.finfo(size.dtype).tiny)
 

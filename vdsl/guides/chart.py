@@ -1,10 +1,10 @@
 """Chart: the continuous fields of a model as plain arrays of real numbers, flat or on the grid of the lattice.
 
-A configuration {field: (b, elements, *event)} of real, real[n], complex, angle and U(1) fields becomes x (b, D): fields
-in program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value is
-(re, im), so that its base measure is Lebesgue in both; an angle is itself, an element of U(1) its argument. On a lattice
-with a cell grid the same numbers are also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse to each
-other.
+A configuration {field: (b, elements, *event)} of real, real[n], complex, angle and U(1) fields becomes x (b, D):
+fields in program order, element by element, components fastest, the numbering of `vdsl.ir.expansion`. A complex value
+is (re, im), so that its base measure is Lebesgue in both; an angle is itself, an element of U(1) its argument. On a
+lattice with a cell grid the same numbers are also an image (b, channels, *cells): `to_grid` and `from_grid` are inverse
+to each other.
 """
 
 from __future__ import annotations
