@@ -143,6 +143,19 @@ CODES: dict[str, Explanation] = {
         "They start from independent random states, and the spread between them is far larger than within them "
         "(R-hat above 1.2). The mode check is then no evidence for or against the guide.",
     ),
+    "sectors-missing": Explanation(
+        "the guide and Hamiltonian chains do not visit the same topological sectors",
+        "U(1) fields on a two-dimensional torus fall into sectors of Q = Σ arg P/2π. The guide's samples and the chains "
+        "of the mode check are sorted by Q. A sector that several annealed populations visit and the guide has less "
+        "than a third of is missing from the guide: ln Z is low by that weight, and averages are those of the other "
+        "sectors. One that the guide fills and no chain ever visits says the same of the chains.",
+    ),
+    "topology-frozen": Explanation(
+        "Hamiltonian chains never change the topological charge",
+        "Between sectors lie configurations with a plaquette near -1, which small steps hardly cross at weak coupling. "
+        "The model has weight in other sectors and no chain of the mode check left its own, so ⟨Q²⟩ of a chain would be "
+        "that of its start. Averages of the guide do not rest on the chains: it draws sectors directly.",
+    ),
     "annealing-too-fast": Explanation(
         "populations that were annealed apart from each other disagree",
         "`vdsl sample --method smc` carries independent populations from a known density to the model's. Each gives an "

@@ -113,6 +113,12 @@ class Run:
         """ESS, variance of ln w, acceptance and warnings, as in `result`."""
         return self.result["quality"]
 
+    @property
+    def topology(self) -> dict[str, Any] | None:
+        """⟨Q²⟩, its exact value where known, autocorrelation and weights of sectors, as in `result`; for U(1) and angle
+        fields on the links of a two-dimensional torus."""
+        return self.result.get("topology")
+
     def sample(self, key: jax.Array, n: int) -> tuple[Any, jax.Array]:
         """n direct samples of the trained guide and ln q of each: x is {field: (n, elements)}, or the bare array of a
         model with one field."""

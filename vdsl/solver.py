@@ -24,9 +24,10 @@ from vdsl import exact
 from vdsl.errors import VfeError
 from vdsl.estimate.chain import independence_chain
 from vdsl.estimate.importance import Draw
-from vdsl.estimate.modes import ModeCheck, check_modes, check_modes_continuous
+from vdsl.estimate.modes import POPULATIONS, ModeCheck, check_modes, check_modes_continuous
 from vdsl.estimate.stats import Estimate
 from vdsl.estimate.thermo import evaluate_samples, thermodynamics
+from vdsl.estimate.topology import Topology, charged_field, topology
 from vdsl.fit import TIME_LIMIT, Fit, Guard, fit, load, never_stop
 from vdsl.guides import registry
 from vdsl.guides.amortised import same_form
@@ -227,13 +228,16 @@ def evaluate(
     modes = _mode_check(problem, draw, lambda x: density(guide, params, x), chain_key)
     progress.stage("comparing with exact values")
     known, unknown = _known(program, theta)
-    warnings = found.quality.warnings + modes.warnings
+    sectors = _topology(program, draw, chain.states, modes)
+    warnings = found.quality.warnings + modes.warnings + (sectors.warnings if sectors else ())
 
     result = header(program, theta, draw.temperature)
     result["guide"] = {"name": solved.choice.name, "parameters": guide.n_parameters()}
     result |= {name: getattr(found, name).to_json() for name in results.AVERAGES}
     result["observables"] = {name: value.to_json() for name, value in found.observables.items()}
     result["derived"] = {name: value.to_json() for name, value in found.derived.items()}
+    if sectors is not None:
+        result["topology"] = sectors.to_json() | ({"exact": q} if (q := exact.charge_squared(program, theta)) else {})
     if known:
         result["exact"] = known
     result["quality"] = {
@@ -285,6 +289,14 @@ def _mode_check(
     if problem.discrete:
         return check_modes(draw, problem.graph, problem.model, log_q, key)
     return check_modes_continuous(draw, problem.model, log_q, key)
+
+
+def _topology(program: Program, draw: Draw, states: np.ndarray, modes: ModeCheck) -> Topology | None:
+    field = charged_field(program)
+    if field is None:
+        return None
+    chains = modes.configurations[field.name] if modes.configurations is not None else None
+    return topology(program, draw, states, chains, POPULATIONS, modes.thin)
 
 
 def _modes(modes: ModeCheck, own: Estimate) -> dict[str, Any]:

@@ -17,7 +17,7 @@ A guide that misses modes of total weight f has an importance ln Z that is low b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -60,7 +60,8 @@ class ModeCheck:
     """What a chain says about a guide. ln_z_forward, ln_z_bridge and energy (chain average) with their errors.
 
     r_hat, acceptance, exchange, autocorrelation and method describe the chain, where a check ran it; ln_z_annealed is
-    what annealing found on the way to its starts.
+    what annealing found on the way to its starts; configurations {field: (chains, kept, …)} are those of continuous
+    fields, `thin` trajectories apart, `POPULATIONS` groups of chains one after the other.
     """
 
     forward_ess: float
@@ -75,6 +76,8 @@ class ModeCheck:
     exchange: float | None = None
     method: str = "given"
     ln_z_annealed: Estimate | None = None
+    configurations: dict[str, np.ndarray] | None = field(default=None, repr=False)
+    thin: int = 1
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -162,6 +165,8 @@ def check_modes_continuous(
         acceptance=found.acceptance,
         method="hmc",
         ln_z_annealed=starts.ln_z,
+        configurations=found.x,
+        thin=moves,
         warnings=check.warnings + _mixing(found.r_hat, found.autocorrelation, "hmc"),
     )
 

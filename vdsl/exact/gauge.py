@@ -68,7 +68,7 @@ def solve_gauge(theory: GaugeTheory) -> Answer:
     wanted = {e: reader.read(e) for e in averages_wanted(theory.model.program)}
     moments = Moments(theory, reader.functions)
     averages = {
-        e: ExactValue(sum(c * moments.average(m) for m, c in total.items()))
+        e: ExactValue(_clean([c * moments.average(m) for m, c in total.items()], theory.model.plaquettes))
         for e, total in wanted.items()
         if total is not None
     }
@@ -78,9 +78,10 @@ def solve_gauge(theory: GaugeTheory) -> Answer:
     return Answer(moments.thermodynamics(), averages, {}, method, gauge_cost(theory), missing)
 
 
-def charge_squared(theory: GaugeTheory) -> float | None:
-    """⟨Q²⟩ of Q = Σ arg P/2π, for U(1) and angles."""
-    if theory.model.group != "U1":
+def charge_squared(program: Program, theta: Mapping[str, float]) -> float | None:
+    """⟨Q²⟩ of Q = Σ arg P/2π, for U(1) and angles whose action is a plaquette sum; None for other models."""
+    theory = gauge_theory(program, theta)
+    if theory is None or theory.model.group != "U1":
         return None
     return Moments(theory, [lambda p: (np.pi - np.mod(np.pi - p, 2 * np.pi)) / (2 * np.pi)]).average((0, 0))
 
@@ -213,6 +214,12 @@ class _Reader:
                 share = slope / len(monomials)
                 return _plus({(): constant}, dict.fromkeys(monomials, share)) if np.isfinite(slope) else None
         return None
+
+
+def _clean(terms: list[float], plaquettes: int) -> float:
+    """Their sum; 0 where it is the rounding of a sum over so many plaquettes."""
+    total = math.fsum(terms)
+    return 0.0 if abs(total) <= 1e-15 * plaquettes * max(1.0, *(abs(x) for x in terms)) else total
 
 
 def _candidates(means: list[dict[Loop, float]]) -> Iterator[tuple[np.ndarray, list[Monomial]]]:

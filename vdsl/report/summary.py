@@ -52,7 +52,7 @@ def summary(
     ]
     if result.get("observables") or result.get("derived"):
         blocks.append(_averages(result))
-    notes = [*_quality(result), *more]
+    notes = [*_quality(result), *_topology(result), *more]
     if seconds is not None:
         notes.append(("time", duration(seconds), ""))
     if saved is not None:
@@ -168,6 +168,22 @@ def _quality(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         notes.append(("", ", ".join(details), ""))
         notes += [("warning", text, "bad") for text in warnings]
     return notes
+
+
+def _topology(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    found = result.get("topology")
+    if not found:
+        return []
+    squared = found["charge_squared"]
+    text = f"⟨Q²⟩ {_shown(squared)}"
+    if found.get("exact") is not None:
+        text += f", exact {found['exact']:.6g} ({_compared(squared, found['exact'])})"
+    times = found["autocorrelation"]
+    moves = f"a new Q takes {times['independence']:.1f} samples of the guide"
+    if times["hmc"] is not None:
+        stuck = found["hmc_changes"] == 0
+        moves += ", and HMC never changes it" if stuck else f", {times['hmc']:.0f} trajectories of HMC"
+    return [("topology", text, ""), ("", moves, "")]
 
 
 def _compared(found: Mapping[str, Any], exact: float) -> str:
