@@ -127,14 +127,14 @@ def _gauge(claim: Claim, fields: Sequence[Field], able: Sequence[Field]) -> Symm
         raise _apart(claim, links, "their gauge groups differ")
     named = [f for f in fields if f.on == "sites"] if claim.fields else []
     for field in named:
-        if not _couples(group, field.support):
+        if not couples(group, field.support):
             message = f"`{field.name}`, a field of `{_type(field)}`, cannot couple to links of `{describe(group)}`"
             raise _impossible(claim, message)
-    matter = named or [f for f in able if f.on == "sites" and _couples(group, f.support)]
+    matter = named or [f for f in able if f.on == "sites" and couples(group, f.support)]
     return Symmetry("gauge", _names([*links, *matter]), source="claimed")
 
 
-def _couples(group: Support, matter: Support) -> bool:
+def couples(group: Support, matter: Support) -> bool:
     """Whether matter can carry a charge of the group that the links take values in."""
     if group in (Angle(), Group("U1")):
         return isinstance(matter, Angle | Complex) or matter == Group("U1")

@@ -1,6 +1,7 @@
 """The symmetries of a program: inferred from the form of its terms, or claimed and checked on random configurations.
 
-`infer` finds only what holds for certain; it may miss symmetries. With `theta` it counts a term whose coupling is
+`infer` finds only what holds for certain (gauge invariance: on random configurations of small lattices of the same
+kind, which a random transformation moves); it may miss symmetries. With `theta` it counts a term whose coupling is
 exactly 0 there as absent (an Ising model with h = 0 has its flip), without it symmetries hold for all parameters.
 `verify` compares, term by term, the energies of random configurations before and after random elements of the claims.
 """
@@ -19,9 +20,10 @@ import numpy as np
 from vdsl.errors import Diagnostic, Span, VfeError
 from vdsl.ir import interpret
 from vdsl.ir.actions import Symmetry, act, random_element
-from vdsl.ir.claims import claimed
+from vdsl.ir.claims import claimed, couples
 from vdsl.ir.configurations import random_configuration
 from vdsl.ir.expr import Expr
+from vdsl.ir.gauge import gauge_group_of
 from vdsl.ir.invariance import (
     compared_together,
     is_homogeneous,
@@ -81,6 +83,7 @@ def infer(program: Program, theta: Theta | None = None) -> tuple[Symmetry, ...]:
         *_phases(program, exprs),
         *_rotations(program, exprs),
         *_translations(program, exprs),
+        *(() if theta is None else _gauges(program, exprs, theta)),
     )
 
 
@@ -221,6 +224,45 @@ def _translations(program: Program, exprs: Iterable[Expr]) -> Iterator[Symmetry]
         yield Symmetry("translation", axes=axes)
 
 
+_MOST_MATTER = 2  # fields whose charges are tried, five each
+_SMALL_SIDES = (2, 3)  # what closes on both, closes on any lattice, but for straight lines of six links and more
+_MOST_VISITS = 50_000  # of the interpreter for one energy: a quarter of a second
+
+
+def _gauges(program: Program, exprs: Iterable[Expr], theta: Theta) -> Iterator[Symmetry]:
+    """Gauge transformations of all link fields of one group, with the charges of the matter that they act on.
+
+    Continuous groups only: terms of discrete links may stay the same by chance.
+    """
+    lattice = program.lattice
+    if lattice is None or lattice.is_graph:
+        return
+    supports = dict.fromkeys(f.support for f in program.fields if gauge_group_of(f) is not None)
+    homogeneous = all(is_homogeneous(e) for e in exprs)
+    sides = _SMALL_SIDES if homogeneous else (max(lattice.shape),)
+    for support in supports:
+        links = tuple(f.name for f in program.fields if f.on == "links" and f.support == support)
+        matter = tuple(f.name for f in program.fields if f.on == "sites" and couples(support, f.support))
+        if len(matter) > _MOST_MATTER:
+            continue
+        readings = list(_readings(Symmetry("gauge", (*links, *matter)), program))
+        for side in sides:
+            cut = replace(lattice, shape=tuple(min(n, side) for n in lattice.shape))
+            small = replace(program, lattice=cut)
+            if interpret.visits(small) > _MOST_VISITS:
+                readings = []
+            readings = [r for r in readings if _holds(r, small, theta)]
+        if readings:
+            acting = [(f, w) for f, w in zip(readings[0].fields, readings[0].weights, strict=True) if w]
+            yield Symmetry("gauge", tuple(f for f, _ in acting), weights=tuple(w for _, w in acting))
+
+
+def _holds(symmetry: Symmetry, program: Program, theta: Theta) -> bool:
+    """Whether a random element leaves every term of a random configuration alone; the random numbers are fixed."""
+    trial = _trial(symmetry, program, np.random.default_rng(0), 2, lambda x: interpret.energy_terms(program, x, theta))
+    return _first_change(symmetry, program, trial, 1e-9) is None
+
+
 # Verification
 
 
@@ -287,23 +329,39 @@ def _violation(
     tolerance: float,
 ) -> Violation | None:
     """The first violation of a symmetry, if all ways to read it are violated (see `_readings`)."""
+    trial = _trial(symmetry, program, rng, trials, evaluate)
+    found = [_first_change(reading, program, trial, tolerance) for reading in _readings(symmetry, program)]
+    return None if None in found else found[0]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Random configurations with random elements, and the terms of their energies; `evaluate` gives them."""
+
+    drawn: list[tuple[dict[str, np.ndarray], object]]
+    before: list[dict[str, float]]
+    evaluate: EnergyTerms
+
+
+def _trial(
+    symmetry: Symmetry, program: Program, rng: np.random.Generator, trials: int, evaluate: EnergyTerms
+) -> _Trial:
     drawn = [(random_configuration(program, rng), random_element(symmetry, program, rng)) for _ in range(trials)]
-    before = [{term: float(e) for term, e in evaluate(x).items()} for x, _ in drawn]
+    return _Trial(drawn, [{term: float(e) for term, e in evaluate(x).items()} for x, _ in drawn], evaluate)
+
+
+def _first_change(reading: Symmetry, program: Program, trial: _Trial, tolerance: float) -> Violation | None:
+    """The first term that an element changes."""
+    before = trial.before
     scales = {t.name: max((abs(e[t.name]) for e in before if isfinite(e[t.name])), default=0.0) for t in program.terms}
     floor = 1e-4 * max(scales.values(), default=0.0)  # a term that cancels to rounding is as uncertain as the others
     margins = {term: tolerance * max(scale, floor) for term, scale in scales.items()}
-    first = None
-    for reading in _readings(symmetry, program):
-        found = None
-        for (x, element), energies in zip(drawn, before, strict=True):
-            after = evaluate(act(reading, element, x, program))
-            for term, energy in energies.items():
-                if found is None and _differ(energy, float(after[term]), margins[term]):
-                    found = Violation(reading, term, energy, float(after[term]))
-        if found is None:
-            return None
-        first = first or found
-    return first
+    for (x, element), energies in zip(trial.drawn, before, strict=True):
+        after = trial.evaluate(act(reading, element, x, program))
+        for term, energy in energies.items():
+            if _differ(energy, float(after[term]), margins[term]):
+                return Violation(reading, term, energy, float(after[term]))
+    return None
 
 
 def _differ(a: float, b: float, margin: float) -> bool:
