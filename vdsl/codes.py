@@ -523,6 +523,14 @@ CODES: dict[str, Explanation] = {
         "The message says what the option takes. Numbers and strings must be known when compiling.",
         "train { steps = -1 }",
     ),
+    "open-loop": Explanation(
+        "a trace of links that do not form a closed loop",
+        "`U[x, mu]` leads from x to x + mu, and its adjoint back. The factors of a product under `tr` must join end to "
+        "start, and the last must lead back to where the first began; otherwise the trace turns under gauge "
+        "transformations. An interaction made of it has no gauge symmetry, and an observable averages to zero. It is "
+        "an error where the model claims `symmetry gauge`, and a warning elsewhere.",
+        "tr(U[x, mu] * U[x, nu])     # U[x, nu] starts at x, where U[x, mu] began, not at x + mu where it ended",
+    ),
     "symmetry-violated": Explanation(
         "a claimed symmetry changes the energy",
         "Every `symmetry` claim is tried on random configurations before anything relies on it: each interaction must "

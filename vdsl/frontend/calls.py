@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vdsl.frontend import ast, fold, indexing
+from vdsl.frontend import ast, fold, gauge_observables, indexing
 from vdsl.frontend.findings import count, declared
 from vdsl.frontend.ready_made import ready_made
-from vdsl.frontend.scope import READY_MADE
+from vdsl.frontend.scope import LOOPS, READY_MADE
 from vdsl.frontend.values import BROKEN, Axis, Broken, Plaquette, Quantity, Site, Value, move, number
 from vdsl.ir.expr import Const, Expect, Expr, Read
 from vdsl.ir.functions import FUNCTIONS, Function
 from vdsl.ir.kinds import BOOL, COMPLEX, INT, REAL, Kind, Scalar, Vector, is_number, kind_of_support
-from vdsl.ir.program import Field
 
 if TYPE_CHECKING:
     from vdsl.frontend.expressions import Elaborator
@@ -37,6 +36,8 @@ def call(e: Elaborator, node: ast.CallExpr) -> Value:
             return _around(e, node)
         case "dist":
             return _distance(e, node)
+    if name in LOOPS:
+        return gauge_observables.gauge_observable(e, node)
     if name in READY_MADE:
         return ready_made(e, node)
     if name in FUNCTIONS:
@@ -91,6 +92,8 @@ def _built_in(e: Elaborator, function: Function, node: ast.CallExpr) -> Value:
     expressions = tuple(a.expr for a in given)
     if function.name in ("re", "conj") and given[0].kind in (INT, REAL):
         return Quantity(kind if function.name == "re" else given[0].kind, expressions[0])
+    if function.name == "tr":
+        e.note_open_loop(expressions[0], node.span)
     if function.name == "delta":
         e.warn_exact(expressions[0], expressions[1], node.span)
     folded = fold.call(function.name, expressions)
@@ -151,7 +154,7 @@ def _around(e: Elaborator, node: ast.CallExpr) -> Value:
             node.span,
             hints=[f"write `{name}(theta, p)` under `p in plaquettes`"],
         )
-    field = _field_argument(e, node.arguments[0], name)
+    field = gauge_observables.link_field(e, node.arguments[0], name)
     where = _plaquette(e, node.arguments[1:])
     if field is None or where is None:
         return BROKEN
@@ -178,28 +181,6 @@ def _around(e: Elaborator, node: ast.CallExpr) -> Value:
         else:
             total = fold.binary("*", total, link if k == 0 else fold.unary("'", link))
     return Quantity(kind, total)
-
-
-def _field_argument(e: Elaborator, node: ast.Expr, function: str) -> Field | None:
-    if isinstance(node, ast.Name) and node.id not in e.locals and node.id in e.world.scope.values:
-        found = e.world.value(node.id)
-        if isinstance(found, Field):
-            if e.allowed("field", found.name, node) is not None:
-                return None
-            if found.on == "links":
-                return found
-            declaration = e.world.scope.values[node.id].name
-            e.error(
-                "kind-mismatch",
-                f"`{function}` needs a field on links, and `{node.id}` lives on sites",
-                node.span,
-                related=[declared(node.id, declaration.span)],
-            )
-            return None
-        if isinstance(found, Broken):
-            return None
-    e.error("kind-mismatch", f"`{function}` needs the name of a field here", node.span, "not a field")
-    return None
 
 
 def _plaquette(e: Elaborator, nodes: tuple[ast.Expr, ...]) -> Plaquette | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 
 from vdsl.errors import Diagnostic, InternalError
-from vdsl.frontend import ast
+from vdsl.frontend import ast, open_loops
 from vdsl.frontend.boundaries import warn_multiplicity
 from vdsl.frontend.boundedness import warn_unbounded
 from vdsl.frontend.canonical import canonical
@@ -58,6 +58,9 @@ def check(
     program = _program(module, scope, world, parameters)
     findings.stop_if_any()
     report_unused(scope, findings)
+    if program is not None:
+        links = [f.name for f in program.fields if f.on == "links"]
+        open_loops.report(list(world.open_loops.values()), program.claims, links, findings)
     findings.stop_if_any()
     if program is None or sets is None:
         raise InternalError("a broken model without a diagnostic")

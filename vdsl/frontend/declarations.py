@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdsl.errors import InternalError
+from vdsl.errors import InternalError, Span
 from vdsl.frontend import ast, fold
 from vdsl.frontend.boundaries import check_antiperiodic
 from vdsl.frontend.canonical import canonical
@@ -27,6 +27,7 @@ from vdsl.frontend.expressions import (
 )
 from vdsl.frontend.findings import Findings, declared
 from vdsl.frontend.lattices import LatticeChecker
+from vdsl.frontend.open_loops import OpenLoop
 from vdsl.frontend.parameters import Overrides, enforce, is_structural
 from vdsl.frontend.scope import Scope, ValueDeclaration
 from vdsl.frontend.sets import SetTable
@@ -54,6 +55,7 @@ class ModelDeclarations:
         self.definitions: dict[str, Definition] = {}
         self.observables: dict[str, Observable] = {}
         self.spans: dict[str, Data] = {}
+        self.open_loops: dict[Span, OpenLoop] = {}
         self._values: dict[str, Value | Data | Field] = {}
         self._energies: dict[str, Value] = {}
         self._ranges: dict[str, Range | None] = {}

@@ -14,6 +14,7 @@ from vdsl.frontend import ast, calls, fold, indexing, places, reductions
 from vdsl.frontend.arithmetic import infix_kind
 from vdsl.frontend.chains import balanced
 from vdsl.frontend.findings import Findings, declared
+from vdsl.frontend.open_loops import OpenLoop, open_loop, reads_of
 from vdsl.frontend.scope import Scope
 from vdsl.frontend.sets import SetTable
 from vdsl.frontend.values import (
@@ -72,6 +73,7 @@ class Declarations(Protocol):
 
     findings: Findings
     scope: Scope
+    open_loops: dict[Span, OpenLoop]
 
     def value(self, name: str) -> Value | Data | Field:
         """A parameter, constant, data set, field, observable or derived quantity."""
@@ -442,6 +444,14 @@ class Elaborator:
             self.role = before
 
     # Guards
+
+    def note_open_loop(self, product: Expr, span: Span) -> None:
+        """Remembers a trace of links that does not close: what that means depends on the claims of the model."""
+        sets = self.world.sets()
+        why = None if sets is None else open_loop(product, sets.lattice)
+        if why is not None:
+            found = OpenLoop(reads_of(product), span, why, self.role is ENERGY)
+            self.world.open_loops.setdefault(span, found)
 
     def warn_exact(self, left: Expr, right: Expr, span: Span) -> None:
         """Warns about testing a continuous field for equality."""

@@ -29,7 +29,8 @@ READY_MADE = (
     "correlation_length",
     "helicity",
 )
-SPECIAL_FUNCTIONS = ("expect", "size", "circulation", "loop", "dist", *READY_MADE)
+LOOPS = ("wilson_loop", "polyakov_loop", "topological_charge")  # observables of link fields
+SPECIAL_FUNCTIONS = ("expect", "size", "circulation", "loop", "dist", *READY_MADE, *LOOPS)
 REDUCTIONS = ("sum", "prod", "mean", "max", "min")
 BUILT_IN_SETS = ("sites", "links", "axes", "planes", "plaquettes")
 SET_FUNCTIONS = ("shell", "pairs", "range")
