@@ -11,6 +11,8 @@ from vdsl.errors import Source, VfeError
 from vdsl.frontend.format import format_module
 from vdsl.frontend.parse import parse
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -13,7 +13,7 @@ from references.headers import EXAMPLES, reference
 from references.models import REFERENCES
 from vdsl import solver
 from vdsl.errors import VfeError
-from vdsl.estimate.thermo import thermodynamics
+from vdsl.estimate.thermo import Thermodynamics, thermodynamics
 from vdsl.fit import fit
 from vdsl.ir import interpret
 from vdsl.ir.configurations import random_configuration
@@ -21,6 +21,8 @@ from vdsl.ir.interpret import resolve_parameters
 from vdsl.ir.support import is_discrete
 from vdsl.report.progress import Progress
 from vdsl.run import SolveSettings
+
+pytestmark = pytest.mark.usefixtures("quick_compilations")
 
 MODELS = {path.stem: path for path in sorted(EXAMPLES.glob("*.vfe"))}
 CONTINUOUS = (
@@ -96,7 +98,9 @@ def test_exact_averages_of_solved_models() -> None:
 def test_models_without_a_guide_say_so() -> None:
     links = "lattice hypercubic(2, 2)\nfield U : SU(3) on links\n"
     with pytest.raises(VfeError) as found:
-        vdsl.solve(vdsl.loads(links + "interaction e = sum(<x, mu> in links: re(tr(U[x, mu])))\ntemperature 1"), steps=1)
+        vdsl.solve(
+            vdsl.loads(links + "interaction e = sum(<x, mu> in links: re(tr(U[x, mu])))\ntemperature 1"), steps=1
+        )
     assert [d.code for d in found.value.diagnostics] == ["no-guide"]
 
 
@@ -122,25 +126,15 @@ def test_continuous_energies_by_hand(name: str, energy: float) -> None:
 
 @pytest.mark.parametrize("name", SOLVED_CONTINUOUS)
 def test_solving_reaches_the_reference(name: str) -> None:
-    """ln Z of a continuous model within 3σ (and rounding) of an independent calculation, F_q above F.
-
-    `solve` without its Markov chains and reports, which have tests of their own and take longer to compile.
-    """
+    """ln Z of a continuous model within 3σ (and rounding) of an independent calculation, F_q above F."""
     parameters, guide, least_ess = SOLVED_CONTINUOUS[name]
     model = load(name, **parameters)
     ln_z = REFERENCES[name](**{**reference(MODELS[name]).parameters, **parameters})
-    quiet = Progress(sys.stderr, quiet=True)
-    settings = SolveSettings(seed=1, steps=20, guide=guide)
-    solved = solver.solvable(model, settings, quiet)
-    fitted = fit(
-        solved.guide, seed=1, steps=20, batch=128, seconds=None, path=None, fingerprint="", progress=quiet
-    )  # fmt: skip
-    draw = solver.fresh_draw(model, solved.guide, fitted.params, solved.problem.theta, jax.random.key(7), 4096)
-    found = thermodynamics(draw, model)
+    found, temperature = _solved(model, guide, steps=20)
     rounding = 1e-6 * max(1.0, abs(ln_z))
     assert abs(found.ln_z.value - ln_z) < 3 * found.ln_z.error + rounding
     assert found.ln_z.error < 0.03
-    bound = -draw.temperature * (ln_z + rounding)
+    bound = -temperature * (ln_z + rounding)
     assert found.free_energy.value > bound - 3 * found.free_energy.error
     assert found.quality.ess > least_ess
     for key, value in AVERAGES.get(name, {}).items():
@@ -154,13 +148,27 @@ def test_solving_reaches_the_exact_answer(name: str) -> None:
     parameters, guide = SOLVED[name]
     model = load(name, **parameters)
     exact = model.exact()
-    run = vdsl.solve(model, seed=1, steps=100, samples=4096, guide=guide, quiet=True)
+    found, _ = _solved(model, guide, steps=60)
     ln_z, rounding = float(exact.ln_z), 2e-6 * abs(float(exact.ln_z))
-    assert abs(run.ln_z.value - ln_z) < 3 * run.ln_z.error + rounding
-    assert run.ln_z.error < 0.01
-    assert run.free_energy.value > float(exact.free_energy) - 3 * run.free_energy.error - rounding * exact.temperature
-    assert run.free_energy.value == pytest.approx(float(exact.free_energy), rel=1e-3)
-    assert run.quality["ess"] > 0.9
+    assert abs(found.ln_z.value - ln_z) < 3 * found.ln_z.error + rounding
+    assert found.ln_z.error < 0.01
+    assert (
+        found.free_energy.value > float(exact.free_energy) - 3 * found.free_energy.error - rounding * exact.temperature
+    )
+    assert found.free_energy.value == pytest.approx(float(exact.free_energy), rel=1e-3)
+    assert found.quality.ess > 0.9
+
+
+def _solved(model: "vdsl.Model", guide: str | None, steps: int) -> tuple[Thermodynamics, float]:
+    """What `solve` finds, and the temperature: without its Markov chains and reports, which have tests of their own and
+    take longer to compile."""
+    quiet = Progress(sys.stderr, quiet=True)
+    solved = solver.solvable(model, SolveSettings(seed=1, steps=steps, guide=guide), quiet)
+    fitted = fit(
+        solved.guide, seed=1, steps=steps, batch=128, seconds=None, path=None, fingerprint="", progress=quiet
+    )  # fmt: skip
+    draw = solver.fresh_draw(model, solved.guide, fitted.params, solved.problem.theta, jax.random.key(7), 4096)
+    return thermodynamics(draw, model), draw.temperature
 
 
 def test_examples_are_in_canonical_layout() -> None:

@@ -16,6 +16,8 @@ import vdsl.files
 from vdsl.cli import main
 from vdsl.report import write
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 MODEL = """
 model ring "spins in a random field"
 param L : int = 6

@@ -12,6 +12,8 @@ from vdsl.cli import main
 from vdsl.estimate.stats import Estimate
 from vdsl.report import write
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 MODEL = """
 model square "small Ising square"
 param L : int = 3
@@ -51,12 +53,12 @@ def _enumerated(size: int = 3, temperature: float = 2.5) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(quick_compilations):
     return vdsl.loads(MODEL)
 
 
 @pytest.fixture(scope="module")
-def run(model):
+def run(model, quick_compilations):
     """A guide that is trained but not exact, so that weights matter."""
     return vdsl.solve(model, seed=1, steps=150, batch=256, samples=8192, guide="dense", quiet=True)
 
@@ -138,7 +140,7 @@ def test_python_writes_files_only_when_told(model, tmp_path, monkeypatch, capsys
 
 
 @pytest.fixture(scope="module")
-def solved(tmp_path_factory):
+def solved(tmp_path_factory, quick_compilations):
     home = tmp_path_factory.mktemp("home")
     (home / "m.vfe").write_text(MODEL)
     flags = ["--set", "T=3.0", "--guide", "mean_field", "--steps", "30", "--batch", "64", "--samples", "2048"]

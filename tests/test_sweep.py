@@ -17,6 +17,8 @@ from vdsl.guides.amortised import build_amortised
 from vdsl.guides.problem import Problem
 from vdsl.ir.interpret import resolve_parameters
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 ISING = """
 model small
 lattice square(4, 4)
