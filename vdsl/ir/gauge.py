@@ -231,7 +231,9 @@ def _read_off(evaluate: _Evaluator, plaquettes: np.ndarray) -> ClassFunction | N
     one = vacuum / len(plaquettes)
     at_edge = next((link for link, found in enumerate(members) if len(found) == 1), None)
     if at_edge is not None:
-        return ClassFunction(group, evaluate.excited([at_edge], elements)[place] - vacuum + one)
+        row = plaquettes[members[at_edge][0]].tolist()
+        seen = elements if row.index(at_edge) < 2 else elements.conj()  # the elements are diagonal
+        return ClassFunction(group, evaluate.excited([at_edge], seen)[place] - vacuum + one)
     between = [link for link, found in enumerate(members) if len(found) == len(set(found)) == 2]
     if not between:
         return None
