@@ -114,6 +114,9 @@ SERVES = {
     "coupling": REAL | ANGLES,
     "multiscale": {"phi4 torus"},
     "continuous": REAL | ANGLES,
+    "gauge_coupling": set(),
+    "gauge_continuous": set(),
+    "tree": set(),
 }
 # Of those, the models whose laws are checked: each kind of field, layer and measure that a guide has code for.
 CHECKED = {
@@ -122,6 +125,9 @@ CHECKED = {
     "coupling": ("complex",),
     "multiscale": ("phi4 torus",),
     "continuous": ("phi4 ring in a field", "xy ring in a field"),
+    "gauge_coupling": (),
+    "gauge_continuous": (),
+    "tree": (),
 }
 PAIRS = [(guide, name) for guide, names in CHECKED.items() for name in names]
 # The noise on the parameters. That of a coupling flow's nets moves its tails, and thin tails have rare large weights.

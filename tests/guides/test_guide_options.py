@@ -33,6 +33,12 @@ field s : spin
 interaction exchange = -sum(<i, j> in nn: s[i] * s[j])
 temperature 1
 """
+LINKS = """
+lattice square(4, 4)
+field theta : angle on links
+interaction wilson = -sum(p in plaquettes: cos(circulation(theta, p)))
+temperature 1
+"""
 
 
 def problem(text: str) -> Problem:
@@ -63,6 +69,14 @@ CASES = {
     "continuous width of angles": (ANGLES, "continuous", "width", 1, "width"),
     "multiscale steps": (REAL, "multiscale", "steps", 1, "steps"),
     "multiscale width": (REAL, "multiscale", "width", 2, "width"),
+    "gauge_continuous sweeps": (LINKS, "gauge_continuous", "sweeps", 2, "sweeps"),
+    "gauge_continuous reach": (LINKS, "gauge_continuous", "reach", 2, "reach"),
+    "gauge_continuous hidden": (LINKS, "gauge_continuous", "hidden", 3, "hidden units"),
+    "gauge_continuous harmonics": (LINKS, "gauge_continuous", "harmonics", 1, "harmonics"),
+    "gauge_coupling sweeps": (LINKS, "gauge_coupling", "sweeps", 2, "sweeps"),
+    "gauge_coupling reach": (LINKS, "gauge_coupling", "reach", 2, "reach"),
+    "gauge_coupling hidden": (LINKS, "gauge_coupling", "hidden", 3, "hidden units"),
+    "gauge_coupling bins": (LINKS, "gauge_coupling", "bins", 3, "bins"),
 }
 
 

@@ -16,7 +16,7 @@ own staples, which stand still meanwhile (`equivariant_moves`), by numbers that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -227,10 +227,9 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
     group = _group_of(field)
     reach = _REACH if lattice.n_axes == 2 else _REACH_ABOVE_2D
     pull = _plaquette_weight(name, problem, lattice, field)
-    if group.n == 2:
-        harmonics = min(harmonics, 1)
     structure = Structure(field.name, _SWEEPS, _HIDDEN, reach, pull, harmonics, bins)
-    table = turns(lattice, reach)
+    structure = replace(structure, **problem.options(name))
+    table = turns(lattice, structure.reach)
     move = "one staple after another" if isinstance(_move_of(group, structure), Loopwise) else "all staples together"
     description = {
         "links": lattice.n_links,
@@ -238,7 +237,10 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
         "turns in a sweep": table.active.shape[0],
         "links in a turn": int((table.active < lattice.n_links).sum(1).max()),
         "moves along": move,
-        "loops seen by a staple": len(places(reach)),
+        "reach": structure.reach,
+        "loops seen by a staple": len(places(structure.reach)),
+        "hidden units": structure.hidden,
+        **({"bins": structure.bins} if structure.bins else {"harmonics": structure.harmonics}),
         "symmetry built in": "gauge, translation by even numbers of sites",
     }
     return GuideChoice(name, reason, description, structure)
@@ -246,7 +248,7 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
 
 def _move_of(group: LinkGroup, structure: Structure) -> Move:
     if structure.harmonics and not isinstance(group, Matrices):
-        return Summed(group, structure.harmonics)
+        return Summed(group, structure.harmonics if group.n == 1 else 1)
     return Loopwise(group, structure.bins)
 
 
@@ -297,7 +299,8 @@ def _plaquette_weight(name: str, problem: Problem, lattice: Lattice, field: Fiel
         loops.append(_plaquettes(lattice, x[field.name]))
     turned = interpret.energy(program, act(symmetry, random_element(symmetry, program, rng), x, program), theta)
     if not abs(turned - energies[-1]) <= 1e-6 * (1 + abs(energies[-1])):
-        why = f"the energy changes under a gauge transformation of `{field.name}`: from {energies[-1]:.6g} to {turned:.6g}"
+        change = f"from {energies[-1]:.6g} to {turned:.6g}"
+        why = f"the energy changes under a gauge transformation of `{field.name}`: {change}"
         raise cannot_serve(name, why, "leave the choice to vdsl")
     e, w = np.array(energies) - np.mean(energies), np.array(loops) - np.mean(loops)
     return float(e @ w / (w @ w) / problem.temperature)

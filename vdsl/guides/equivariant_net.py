@@ -57,16 +57,19 @@ class LoopNet(eqx.Module):
     def __call__(self, w: Params, staples: Array, exists: Array, near: Array) -> tuple[Array, Array]:
         """staples (*g, S, A, b), exists (S, A), near (M, 2, S, A) -> even (E, S, A, b), odd (O, S, A, b)."""
         real, imaginary = self._loops(staples, exists)
-        there = exists[..., None]
+        there, small = (
+            exists[..., None],
+            1 / self._inputs(),
+        )  # steps of one size for every weight: their sum stays small
         evens = self._gathered(jnp.concatenate([real, 2 * (real**2 - imaginary**2) - there]), near)
         hidden = jnp.tanh(_mix(w["A"], evens) + w["e"][:, None, None, None])
-        even = w["c"][:, None, None, None] + _mix(w["w"], evens) + _mix(w["a"], hidden)
+        even = w["c"][:, None, None, None] + _mix(w["w"], evens) * small + _mix(w["a"], hidden)
         if self.group.real:
             return even * there, jnp.zeros((0, *even.shape[1:]), even.dtype)
         odds = self._gathered(jnp.concatenate([imaginary, 2 * real * imaginary]), near)
         turning = jnp.tanh(_mix(w["B"], odds))
         even = even + _mix(w["b"], turning**2)
-        return even * there, (_mix(w["v"], odds) + _mix(w["d"], turning * hidden)) * there
+        return even * there, (_mix(w["v"], odds) * small + _mix(w["d"], turning * hidden)) * there
 
     def _inputs(self) -> int:
         return self.places * (4 if self.planes else 2)

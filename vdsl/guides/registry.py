@@ -21,6 +21,7 @@ from vdsl.guides.autoregressive import build_autoregressive, interactions, sweep
 from vdsl.guides.continuous import build_continuous, choose_continuous, transfer
 from vdsl.guides.coupling import build_coupling, choose_coupling
 from vdsl.guides.dissection import Dissection, dissect
+from vdsl.guides.equivariant import build_gauge_flow, choose_gauge_continuous, choose_gauge_coupling
 from vdsl.guides.factors import Energy, ModelEnergy, build_factor_energy
 from vdsl.guides.gauge.tree import build_tree, choose_tree
 from vdsl.guides.gaussian import build_gaussian, choose_gaussian
@@ -268,7 +269,7 @@ def _default_continuous(problem: Problem) -> GuideChoice:
         if problem.chart.size > _LARGE_FOR_DENSE_KERNELS:
             order[:2] = order[1::-1]
     if any(gauge_group_of(f) for f in problem.program.fields):
-        order = ["tree", *order]
+        order = ["tree", *order, "gauge_continuous"]
     refusals = []
     for name in order:
         try:
@@ -314,5 +315,7 @@ CONTINUOUS: dict[str, Entry] = {
     "coupling": Entry(choose_coupling, build_coupling),
     "multiscale": Entry(choose_multiscale, build_multiscale),
     "tree": Entry(choose_tree, build_tree),
+    "gauge_continuous": Entry(choose_gauge_continuous, build_gauge_flow),
+    "gauge_coupling": Entry(choose_gauge_coupling, build_gauge_flow),
 }
 GUIDES = DISCRETE | CONTINUOUS

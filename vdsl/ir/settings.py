@@ -50,10 +50,14 @@ GUIDES: tuple[str, ...] = (
     "coupling",
     "continuous",
     "multiscale",
+    "tree",
+    "gauge_continuous",
+    "gauge_coupling",
 )
 _HIDDEN = Option("whole", 1, most=1024)
 _STEPS = Option("whole", 1, most=64)
 _WIDTH = Option("whole", 1, most=64)
+_REACH = Option("whole", 0, most=64)
 # Sizes of what is trained; what a guide takes when nothing is said depends on the model. The bounds are far beyond what
 # has ever helped, and keep a slip of the finger from filling the memory.
 GUIDE_OPTIONS: dict[str, dict[str, Option]] = {
@@ -70,6 +74,9 @@ GUIDE_OPTIONS: dict[str, dict[str, Option]] = {
     },
     "continuous": {"steps": _STEPS, "width": _WIDTH},
     "multiscale": {"steps": _STEPS, "width": _WIDTH, "coarsest": Option("whole", 2, most=1024)},
+    "tree": {},
+    "gauge_continuous": {"sweeps": _STEPS, "reach": _REACH, "hidden": _HIDDEN, "harmonics": Option("whole", 1, most=16)},
+    "gauge_coupling": {"sweeps": _STEPS, "reach": _REACH, "hidden": _HIDDEN, "bins": Option("whole", 2, most=64)},
 }
 TRAIN_OPTIONS: dict[str, Option] = {
     "steps": Option("whole", 0),
