@@ -10,6 +10,7 @@ Every product of matrices is followed by a projection back onto the group, so th
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import equinox as eqx
@@ -54,18 +55,28 @@ class Algebra(eqx.Module):
 
     def running(self, a: Array, axis: int, reverse: bool = False) -> Array:
         """Products of all up to each along an axis: a₀a₁…a_k, or a_k…a₁a₀ with `reverse`."""
-        join = (lambda x, y: self.multiply(y, x)) if reverse else self.multiply
-        return jax.lax.associative_scan(join, a, axis=axis)
+
+        def step(product: Array, factor: Array) -> tuple[Array, Array]:
+            product = self.multiply(factor, product) if reverse else self.multiply(product, factor)
+            return product, product
+
+        factors = jnp.moveaxis(a, axis, 0)
+        one = self.identity(factors.shape[1 : factors.ndim - self.rank])
+        return jnp.moveaxis(jax.lax.scan(step, one, factors)[1], 0, axis)
 
     def total(self, a: Array) -> Array:
-        """a₀a₁… along axis 1 of (b, k, *event), pair by pair; 1 for none."""
-        if a.shape[1] == 0:
-            return self.identity((len(a),))
-        while a.shape[1] > 1:
-            if a.shape[1] % 2:
-                a = jnp.concatenate([a, self.identity((len(a), 1))], 1)
-            a = self.multiply(a[:, 0::2], a[:, 1::2])
-        return a[:, 0]
+        """a₀a₁… along axis 1 of (b, k, *event); 1 for none. In √k steps of √k products each."""
+        n, k, *event = a.shape
+        if k == 0:
+            return self.identity((n,))
+        size = math.isqrt(k - 1) + 1
+        a = jnp.concatenate([a, self.identity((n, size**2 - k))], 1).reshape(n, size, size, *event)
+
+        def step(product: Array, factor: Array) -> tuple[Array, None]:
+            return self.multiply(product, factor), None
+
+        rows, _ = jax.lax.scan(step, self.identity((n, size)), jnp.moveaxis(a, 2, 0))
+        return jax.lax.scan(step, self.identity((n,)), jnp.moveaxis(rows, 1, 0))[0]
 
     def commutator(self, a: Array, b: Array) -> Array:
         """ABA†B†."""
