@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilations")
 MODELS = {path.stem: path for path in sorted(EXAMPLES.glob("*.vfe"))}
 CONTINUOUS = (
     "complex_scalar", "compressible_ising", "double_well_chain", "free_field", "heisenberg", "heisenberg_chain",
-    "kitaev_heisenberg", "o2", "phi4", "random_springs", "ring_polymer", "su3", "u1", "xy",
+    "higgs", "higgs_complex", "kitaev_heisenberg", "o2", "phi4", "random_springs", "ring_polymer", "su2", "su2_4d",
+    "su2_mixed", "su3", "u1", "u1_4d", "u1_improved", "xy",
 )  # fmt: skip
 DISCRETE = tuple(name for name in MODELS if name not in CONTINUOUS)
 
@@ -62,6 +63,9 @@ EXACT_CONTINUOUS = {
     "ring_polymer": {},
     "heisenberg_chain": {"N": 6},
     "double_well_chain": {"N": 6},
+    "u1": {"L": 4, "beta": 2.0},
+    "su2": {},
+    "su2_mixed": {"L": 3},
 }
 
 

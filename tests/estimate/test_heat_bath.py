@@ -23,12 +23,7 @@ interaction s = 0.0 * sum(l in links: re(tr(U[l])))
 temperature 1"""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """Compiling takes nearly all of the time here, and half of it goes into speed that short runs do not need."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilations")
 
 
 # Conditionals of one element

@@ -21,12 +21,7 @@ observable Q = sum(p in plaquettes: wrap({flux})) / (2 * pi)"""
 FORMS = {"angle": ("cos(circulation(U, p))", "circulation(U, p)"), "U(1)": ("re(loop(U, p))", "arg(loop(U, p))")}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """Compiling takes nearly all of the time here, and half of it goes into speed that short runs do not need."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilations")
 
 
 def model(group: str = "angle", size: str = "4, 4", beta: float = 1.0, boundary: str = "periodic") -> vdsl.Model:

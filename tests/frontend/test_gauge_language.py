@@ -137,8 +137,8 @@ def test_wilson_and_polyakov_loops_by_hand(group: str, dimension: int) -> None:
 
 
 def test_loops_on_open_lattices_are_those_that_fit() -> None:
-    program = program_of("U(1)", "3, 4", "sum(p in plaquettes: re(loop(U, p)))", "observable w = wilson_loop(U, 1, 2, 0, 1)\n"
-                         "observable both = wilson_loop(U, 3, 1)", "open")  # fmt: skip
+    more = "observable w = wilson_loop(U, 1, 2, 0, 1)\nobservable both = wilson_loop(U, 3, 1)"
+    program = program_of("U(1)", "3, 4", "sum(p in plaquettes: re(loop(U, p)))", more, "open")
     x = random_configuration(program, np.random.default_rng(3))
     starts = [s for s in range(12) if s // 4 < 2 and s % 4 < 2]
     path = [(0, 1), (1, 1), (1, 1), (0, -1), (1, -1), (1, -1)]

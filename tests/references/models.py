@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from references import gauge
 from references.methods import (
     Array,
     configurations,
@@ -330,5 +331,6 @@ REFERENCES: dict[str, Callable[..., float]] = {
         triangular_antiferromagnet, kagome_antiferromagnet, ashkin_teller, clock, lattice_gas, hopfield, random_graph,
         fully_frustrated, blume_capel, phi4, xy, u1, su3, kitaev_heisenberg, free_field, random_springs,
         heisenberg_chain, heisenberg, o2, complex_scalar, double_well_chain, compressible_ising, ring_polymer,
+        gauge.su2, gauge.su2_mixed, gauge.u1_4d, gauge.su2_4d, gauge.u1_improved, gauge.higgs, gauge.higgs_complex,
     )
 }  # fmt: skip
