@@ -234,9 +234,9 @@ def _levels(neighbours: Adjacency, inside: set[int], start: int) -> list[list[in
 
 
 def order_skeleton(
-    graph: Interactions, skeleton: np.ndarray, blocks: Sequence[np.ndarray]
+    graph: Interactions, skeleton: np.ndarray, blocks: Sequence[np.ndarray], first: Sequence[int] = ()
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
-    """Sampling order, parents (as positions in that order) and levels of the skeleton.
+    """Sampling order, parents (as positions in that order) and levels of the skeleton; `first`: to be drawn first.
 
     Summing a block out joins all the skeleton variables around it; the skeleton's own are then eliminated in what
     remains, and sampling runs backwards.
@@ -264,6 +264,10 @@ def order_skeleton(
         for a in around:
             neighbours[a] |= around - {a}
     found = _cheapest(neighbours)
+    if len(first):
+        last = position[np.asarray(first, int)][::-1]
+        reordered = np.concatenate([found.order[~np.isin(found.order, last)], last])
+        found = eliminate_symbolically(neighbours, reordered, np.full(n, 2), np.inf)
     order = found.order[::-1]
     place = np.empty(n, int)
     place[order] = np.arange(n)

@@ -11,7 +11,9 @@ everything still unknown (cavity.py), and what a small network has learned (cond
 the elimination of the interaction graph; units of equal depth are drawn together. The density of a quadratic energy
 is exact before any training, open chains and rings of others come close to it.
 
-Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors.
+Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors, and
+a phase of complex numbers, of vectors in the plane and of angles beside other fields (frames.py: latents are in the
+frame then).
 """
 
 from __future__ import annotations
@@ -32,6 +34,15 @@ from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, 
 from vdsl.guides.decimation import Decimated, build_decimated, by_species, family_of, independent_units, strength
 from vdsl.guides.densities import Family
 from vdsl.guides.dissection import Interactions, order_skeleton
+from vdsl.guides.frames import (
+    Frame,
+    Phase,
+    anchor_units,
+    build_frame,
+    phases_of,
+    radius_log_prob,
+    sample_radius,
+)
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
@@ -47,7 +58,7 @@ class Learned(eqx.Module):
     """The kept units of one species, T of them. shift (T, F): the start's part of η; unit (T, F): of learned η.
 
     variables (T, size) and rows (T, F): where raw values and features live; levels (steps, W) padded with T. top: the
-    natural parameter that must stay negative (the highest power of reals), or −1.
+    natural parameter that must stay negative (the highest power of reals), or −1. free (T,): 0 for anchors of frames.
     """
 
     feeling: Feeling
@@ -60,6 +71,7 @@ class Learned(eqx.Module):
     variables: Array
     rows: Array
     levels: Array
+    free: Array
     species: Species = eqx.field(static=True)
 
     def eta(self, params: Params, features: Array, beta: Array) -> Array:
@@ -86,6 +98,8 @@ class Sequential(Guide):
     learned: tuple[Learned, ...]
     decimated: Decimated
     kept: Array  # (V, 1): 1 where values are latent
+    frames: tuple[Frame, ...]
+    radii: tuple[tuple[int, int] | None, ...] = eqx.field(static=True)  # whose η is a frame's radius: part and position
     codec: Codec = eqx.field(static=True)
     hints: Recipe = eqx.field(static=True)
     bytes_each: int = eqx.field(static=True)
@@ -110,6 +124,11 @@ class Sequential(Guide):
     def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
         beta = scale * self.beta
         values = jnp.zeros((self.kept.shape[0], n), self.kept.dtype)
+        for frame, place in zip(self.frames, self.radii, strict=True):
+            if place is not None:
+                key, own = jax.random.split(key)
+                radius = sample_radius(own, self._radial(params, place, beta), n)
+                values = values.at[frame.anchor[0]].set(radius)
         features = features_of(self.decimated.species, values)
         if not self.learned:
             return values
@@ -123,6 +142,9 @@ class Sequential(Guide):
                 index = jnp.minimum(level, part.variables.shape[0] - 1)
                 eta = part.at(index).eta(jax.tree.map(lambda p, i=index: p[i], own), features, beta)
                 drawn = part.family.sample(k, eta)
+                if self.frames:
+                    held = values[part.variables[index]]
+                    drawn = jnp.where(part.free[index][:, None, None] > 0, drawn, held)
                 values = values.at[_beyond(part.variables, level, index)].set(drawn, mode="drop")
                 features = features.at[_beyond(part.rows, level, index)].set(part.species.encode(drawn), mode="drop")
             return (values, features), None
@@ -137,8 +159,20 @@ class Sequential(Guide):
         log_q = jnp.full(z.shape[1], self.codec.log_haar, z.dtype)
         for part, own in zip(self.learned, params, strict=True):
             eta = part.eta(own, features, beta)
-            log_q = log_q + jnp.sum(part.family.log_prob(eta, z[part.variables]), axis=0)
+            each = part.family.log_prob(eta, z[part.variables])
+            log_q = log_q + jnp.sum(part.free[:, None] * each if self.frames else each, axis=0)
+        for frame, place in zip(self.frames, self.radii, strict=True):
+            log_q = log_q + frame.log_measure(z)
+            if place is not None:
+                log_q = log_q + radius_log_prob(self._radial(params, place, beta), z[frame.anchor[0]])
         return log_q
+
+    def _radial(self, params: Params, place: tuple[int, int], beta: Array) -> Array:
+        """η (F,) of the radius: of a unit that has no parents and a partner of 0."""
+        part, own = self.learned[place[0]], params[place[0]]
+        index = integers([place[1]])
+        features = features_of(self.decimated.species, jnp.zeros((self.kept.shape[0], 1), self.kept.dtype))
+        return part.at(index).eta(jax.tree.map(lambda p: p[index], own), features, beta)[0, :, 0]
 
     def latent_energy(self, z: Array, scale: Array) -> Array:
         return self.decimated.reduced_energy(z, scale * self.beta)
@@ -149,10 +183,15 @@ class Sequential(Guide):
         z = self.sample_latent(params, key_z, n, one)
         log_q = self.latent_log_prob(params, z, one)
         values, log_rest = self.decimated.sample(key_rest, z, self.beta)
+        for number, frame in enumerate(self.frames):
+            alpha = jax.random.uniform(jax.random.fold_in(key, number), (n,), minval=-jnp.pi, maxval=jnp.pi)
+            values = frame.turn(values, alpha)
         return self.codec.decode(values), log_q + log_rest
 
     def log_prob(self, params: Params, x: Configuration) -> Array:
         values = self.codec.encode(x)
+        for frame in self.frames:
+            values = frame.turn(values, -frame.phase(values))
         log_q = self.latent_log_prob(params, values * self.kept, jnp.ones(()))
         return log_q + self.decimated.log_prob(values, self.beta)
 
@@ -171,6 +210,8 @@ class Structure:
     parents: tuple[np.ndarray, ...]
     level: np.ndarray
     hidden: int
+    phases: tuple[Phase, ...] = ()
+    anchors: tuple[np.ndarray, ...] = ()
 
 
 def choose_sequential(problem: Problem) -> GuideChoice:
@@ -190,8 +231,15 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     graph = Interactions(monomials.n_units, monomials.edges())
     # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
+    phases = phases_of(problem, monomials)
     kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
+    anchors = tuple(anchor_units(p, monomials, _first(p, monomials, order)) for p in phases)
+    if anchors:
+        rest = np.setdiff1d(rest, np.concatenate(anchors))
+        kept = np.setdiff1d(np.arange(monomials.n_units), rest)
+        blocks = [rest[k : k + 1] for k in range(len(rest))]
+        order, parents, level = order_skeleton(graph, kept, blocks, np.concatenate(anchors).tolist())
     hidden = problem.options("autoregressive").get("hidden", 24 if len(kept) <= 200 else 32)
     counts = [len(p) for p in parents]
     reason = (
@@ -205,9 +253,10 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         "mean parents": float(np.mean(counts)) if counts else 0.0,
         "most parents": max(counts, default=0),
         "hidden units": hidden,
-        "symmetry built in": _symmetry(problem, monomials),
+        "symmetry built in": _symmetry(problem, monomials, phases),
     }
-    return GuideChoice("autoregressive", reason, description, Structure(rest, order, parents, level, hidden))
+    structure = Structure(rest, order, parents, level, hidden, phases, anchors)
+    return GuideChoice("autoregressive", reason, description, structure)
 
 
 def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
@@ -218,7 +267,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     start = cavity_start(monomials, beta, structure.order, structure.rest)
     rank = np.full(monomials.n_units, len(structure.order))
     rank[structure.order] = np.arange(len(structure.order))
-    odd = flip(monomials) or frozenset()
+    odd = _flipped(monomials, structure.phases)
     owners = np.array([monomials.species.index(monomials.species_of(v)) for v in structure.order], int)
     numbers = np.unique(owners)
     groups = [np.flatnonzero(owners == number) for number in numbers]
@@ -230,12 +279,19 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     kept = np.zeros((monomials.n_variables, 1))
     for _, units in by_species(monomials, np.sort(structure.order)):
         kept[monomials.variables_of(units).reshape(-1)] = 1
+    radii = []
+    for phase, anchor in zip(structure.phases, structure.anchors, strict=True):
+        part = next(k for k, g in enumerate(groups) if anchor[0] in structure.order[g])
+        position = int(np.flatnonzero(structure.order[groups[part]] == anchor[0])[0])
+        radii.append((part, position) if phase.plane else None)
     width = sum(part.rows.size + part.inputs.scalars.size + part.inputs.vectors.size for part in learned)
     return Sequential(
         beta=reals(beta),
         learned=tuple(learned),
         decimated=build_decimated(monomials, structure.rest, beta),
         kept=reals(kept),
+        frames=tuple(build_frame(p, monomials, a) for p, a in zip(structure.phases, structure.anchors, strict=True)),
+        radii=tuple(radii),
         codec=codec_of(problem.program, monomials.species),
         hints=Recipe(learning_rate=_rate(len(structure.order))),
         bytes_each=4096 + 8 * width + 400 * monomials.n_units,
@@ -300,18 +356,34 @@ def _learned(
         variables=integers(monomials.variables_of(units)),
         rows=integers(monomials.rows_of(units)),
         levels=integers(steps),
+        free=reals(~np.isin(units, np.concatenate([*structure.anchors, np.zeros(0, int)]))),
         species=s,
     )
 
 
-def _symmetry(problem: Problem, monomials: Monomials) -> str:
+def _first(phase: Phase, monomials: Monomials, order: np.ndarray) -> int | None:
+    """The unit of the anchor's field that is drawn first, if one is."""
+    s = next(s for s in monomials.species if s.block.field == phase.anchor)
+    mine = order[(order >= s.start) & (order < s.start + s.units)]
+    return int(mine[0]) if len(mine) else None
+
+
+def _flipped(monomials: Monomials, phases: Sequence[Phase]) -> frozenset[int]:
+    """Species that change sign together; those of a frame do so by a turn of it, and are fixed within it."""
+    turned = {f for p in phases for f in p.fields}
+    odd = flip(monomials) or frozenset()
+    return frozenset(k for k in odd if monomials.species[k].block.field not in turned)
+
+
+def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase]) -> str:
     """What holds exactly whatever has been learned: frames turn with the parents if nothing else sets a direction."""
     if len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
         turns = [s for s in problem.symmetries if s.kind in ("shift", "rotation") and s.order == 0]
         return "global rotation" if turns else "none"
-    odd = flip(monomials)
-    names = [s.block.field for k, s in enumerate(monomials.species) if odd and k in odd]
-    return f"global sign of {', '.join(names)}" if names else "none"
+    said = [f"global rotation of {', '.join(p.fields)}" for p in phases]
+    odd = _flipped(monomials, phases)
+    names = [s.block.field for k, s in enumerate(monomials.species) if k in odd]
+    return ", ".join(said + ([f"global sign of {', '.join(names)}"] if names else [])) or "none"
 
 
 def _is_forest(graph: Interactions) -> bool:
