@@ -12,8 +12,9 @@ import pytest
 
 import vdsl
 from vdsl.errors import VfeError
+from vdsl.guides.amortised import same_form
 from vdsl.guides.levels import regression, thin, window
-from vdsl.guides.multiscale import build_multiscale, choose_multiscale
+from vdsl.guides.multiscale import build_multiscale, choose_multiscale, transfer
 from vdsl.guides.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -193,3 +194,29 @@ def test_what_cannot_be_halved_is_refused(text):
     with pytest.raises(VfeError) as raised:
         make(text)
     assert raised.value.diagnostics[0].code == "guide-cannot-serve"
+
+
+def test_transfer_keeps_what_belongs_to_a_distance():
+    """The finest kernels by displacement; levels that the small lattice lacks stand still."""
+    _, few, _, params = make(PHI4, 0.3)
+    _, more, _, fresh = make(PHI4, L=16)
+    moved = {**fresh, **transfer(params, few, more)}
+    assert same_form(moved, fresh)
+    old, new = params["flow"]["levels"][-1]["kernels"], moved["flow"]["levels"][-1]["kernels"]
+    shared = [
+        (few.structure.keys[-1].index(k), n)
+        for n, k in enumerate(more.structure.keys[-1])
+        if k in few.structure.keys[-1]
+    ]
+    assert len(shared) >= 3
+    for name in ("odd", "even"):
+        np.testing.assert_allclose(
+            new[name][..., [n for _, n in shared]], old[name][..., [k for k, _ in shared]], rtol=1e-6
+        )
+    assert all(not np.any(v) for v in moved["flow"]["levels"][0]["kernels"].values())
+
+
+def test_transfer_is_refused_between_different_flows():
+    (_, odd, _, params), (_, uneven, _, _) = make(PHI4), make(PHI4, L=16, h=0.1)
+    with pytest.raises(ValueError, match="differ"):
+        transfer(params, odd, uneven)

@@ -30,10 +30,10 @@ from vdsl.guides.flow import Bijection, Flow
 from vdsl.guides.gaussian import base_of, solve, structure_of
 from vdsl.guides.guide import GuideChoice, Params, Recipe
 from vdsl.guides.levels import Refinement, regression, thin, window
-from vdsl.guides.pairs import Element, closure, grid_coordinates, pair_classes, point_group
+from vdsl.guides.pairs import Element, PairClasses, closure, embedding, grid_coordinates, pair_classes, point_group
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.splitting import Splitting, Turn, assemble, splitting
-from vdsl.guides.vectorfield import Near, RealField
+from vdsl.guides.vectorfield import PAIR_KERNELS, Near, RealField
 
 _TOP = 32  # sites of the coarsest level, at most, if sides are even often enough
 _STEPS = 2  # at every level
@@ -53,6 +53,8 @@ class Structure:
     group: tuple[Element, ...]
     steps: int
     width: int
+    pairs: PairClasses  # of the coarsest sites
+    keys: tuple[tuple[tuple[int, ...], ...], ...]  # of each level's kernels, in their order: see `_turns`
 
 
 class Level(eqx.Module):
@@ -125,7 +127,11 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
         raise cannot_serve("multiscale", "its sides are odd, or too short, and cannot be halved", "use `continuous`")
     group = tuple(closure(point_group(problem.expansion, chart), len(chart.cells)))
     steps, width = options.get("steps", _STEPS), options.get("width", _WIDTH)
-    structure = Structure(is_odd(problem), top, tuple(refinements), group, steps, width)
+    mask = np.zeros(chart.size)
+    mask[top] = 1.0
+    pairs = pair_classes(problem, mask)
+    keys = tuple(_turns(cell, chart.cells, r, group)[1] for r in refinements)
+    structure = Structure(is_odd(problem), top, tuple(refinements), group, steps, width, pairs, keys)
     sizes = [len(top), *(len(r.new) for r in refinements)]
     left = chart.size - int(kept.sum())
     reason = (
@@ -156,18 +162,42 @@ def build_multiscale(choice: GuideChoice, problem: Problem) -> Flow:
     base = base_of(problem, gaussian, optimum, kept, True)
     kernel = np.fft.ifftn(1 / optimum.precision[..., 0, 0].real).real
     field = RealField(structure.width, 1, structure.odd)
-    mask = np.zeros(chart.size)
-    mask[structure.top] = 1.0
-    pairs = pair_classes(problem, mask)
+    pairs = structure.pairs
     top = splitting(field, pairs.pair, pairs.site, pairs.partitions, structure.steps, structure.steps, False)
     recompute = chart.size > 256
     levels = tuple(_level(problem, r, kernel, field, structure, recompute) for r in structure.refinements)
-    rows = np.flatnonzero(mask)
+    rows = np.sort(structure.top)
     bijection = Multiscale(integers(rows), top, levels, reals(typical_spread(problem)))
     return Flow(
         reals(1 / problem.temperature), problem.flat_energy(), reals(kept), base, bijection, remainder, chart,
         _RECIPE, 64 * structure.width * chart.size,
     )  # fmt: skip
+
+
+def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -> Params:
+    """The flow's parameters of a small periodic lattice as a start on a larger one, refinement by refinement.
+
+    Refinements correspond by the distance of their sites, the finest to the finest; those that only the larger lattice
+    has start at rest, as does its coarsest level unless its sites are as far apart as those of the small one. Within a
+    level a weight belongs to a displacement, and one that the other does not have is left out or 0. The base has to be
+    found anew. Raises ValueError for different structures.
+    """
+    old, new = from_choice.structure, to_choice.structure
+    alike = (old.odd, old.group, old.steps, old.width) == (new.odd, new.group, new.steps, new.width)
+    if not alike or not old.pairs.keys or not new.pairs.keys:
+        raise ValueError("the two flows differ in more than the size of a periodic lattice")
+    known = {
+        r.spacing: (own, keys) for r, own, keys in zip(old.refinements, params["flow"]["levels"], old.keys, strict=True)
+    }
+    example = params["flow"]["levels"][0]
+    levels = []
+    for r, keys in zip(new.refinements, new.keys, strict=True):
+        own, had = known.get(r.spacing, (_at_rest(example), old.keys[0]))
+        matrix = reals([[float(a == b) for b in keys] for a in had])
+        levels.append(_carried(own, matrix))
+    same = old.refinements[0].spacing == new.refinements[0].spacing
+    top = params["flow"]["top"] if same else _at_rest(params["flow"]["top"])
+    return {"flow": {"top": _carried(top, reals(embedding(old.pairs, new.pairs))), "levels": levels}}
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
@@ -184,6 +214,15 @@ def _level(
 
     near = window(cell, sides, r.new, r.coarse, 6 * r.spacing, _REGRESSORS)
     weights = regression(near, covariance)
+    turns, keys = _turns(cell, sides, r, structure.group)
+    flow = assemble(field, turns, 1, (len(keys), 1), structure.steps, structure.steps, recompute)
+    return Level(integers(r.coarse), integers(r.new), integers(near.places), reals(weights), flow)
+
+
+def _turns(
+    cell: np.ndarray, sides: tuple[int, ...], r: Refinement, group: tuple[Element, ...]
+) -> tuple[list[Turn], tuple[tuple[int, ...], ...]]:
+    """One turn for each colour of new sites; and what the kernels belong to, (from a coarse site, displacement…)."""
     sites, coarse = np.concatenate([r.coarse, r.new]), len(r.coarse)
     turns, numbers = [], {}  # type: tuple[list[Turn], dict[tuple[int, ...], int]]
     for c in range(int(r.colour.max()) + 1):
@@ -193,13 +232,23 @@ def _level(
         index = []
         for column, move in zip(around.places.T, around.moves, strict=True):
             first = int(column[column < len(rest)][0])
-            key = (int(rest[first] < coarse), *_representative(move, structure.group))
+            key = (int(rest[first] < coarse), *_representative(move, group))
             index.append(numbers.setdefault(key, len(numbers)))
         order = np.concatenate([mine, rest])
         pairing = Near(integers(around.places), integers(index))
         turns.append(Turn(integers(order), integers(np.argsort(order)), pairing, integers(np.zeros(len(mine)))))
-    flow = assemble(field, turns, 1, (len(numbers), 1), structure.steps, structure.steps, recompute)
-    return Level(integers(r.coarse), integers(r.new), integers(near.places), reals(weights), flow)
+    return turns, tuple(numbers)
+
+
+def _carried(own: Params, matrix: Array) -> Params:
+    """A flow's parameters with its pair kernels taken to other classes."""
+    kernels = {k: v @ matrix if k in PAIR_KERNELS else v for k, v in own["kernels"].items()}
+    return {**own, "kernels": kernels}
+
+
+def _at_rest(own: Params) -> Params:
+    """The same without a velocity."""
+    return {**own, "kernels": {k: jnp.zeros_like(v) for k, v in own["kernels"].items()}}
 
 
 def _representative(move: np.ndarray, group: tuple[Element, ...]) -> tuple[int, ...]:

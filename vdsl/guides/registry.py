@@ -29,6 +29,7 @@ from vdsl.guides.guide import Guide, GuideChoice, Params
 from vdsl.guides.hartree import is_quadratic
 from vdsl.guides.mean_field import build_mean_field
 from vdsl.guides.multiscale import build_multiscale, choose_multiscale
+from vdsl.guides.multiscale import transfer as transfer_multiscale
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.sequential import build_sequential, choose_sequential
 from vdsl.guides.tables import build_tables
@@ -313,7 +314,7 @@ CONTINUOUS: dict[str, Entry] = {
     "autoregressive": DISCRETE["autoregressive"],
     "continuous": Entry(choose_continuous, build_continuous, transfer),
     "coupling": Entry(choose_coupling, build_coupling),
-    "multiscale": Entry(choose_multiscale, build_multiscale),
+    "multiscale": Entry(choose_multiscale, build_multiscale, transfer_multiscale),
     "tree": Entry(choose_tree, build_tree),
     "gauge_continuous": Entry(choose_gauge_continuous, build_gauge_flow),
     "gauge_coupling": Entry(choose_gauge_coupling, build_gauge_flow),
