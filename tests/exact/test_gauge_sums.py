@@ -211,6 +211,18 @@ def test_wilson_loops_of_su2() -> None:
         assert moments.average(((1, area),)) == pytest.approx((up + down) / z, rel=1e-11)
 
 
+def test_ready_made_observables_have_exact_averages() -> None:
+    """The mean over both orientations of a loop of area 2; a loop around the torus is left out."""
+    more = """observable w = wilson_loop(U, 1, 2)
+    observable line = abs(polyakov_loop(U, 0))"""
+    found = gauge("SU(2)", "3, 4", 1.3, more).exact()
+    lam = 2 * iv(np.arange(1, 60), 1.3) / 1.3
+    up = sum((d + 1) / (2 * d) * lam[d] ** 2 * lam[d - 1] ** 10 for d in range(1, 50))
+    down = sum((d - 1) / (2 * d) * lam[d - 2] ** 2 * lam[d - 1] ** 10 for d in range(2, 50))
+    assert found.observables["w"].value == pytest.approx((up + down) / (lam**12).sum(), rel=1e-10)
+    assert set(found.left_out) == {"line"}
+
+
 NOT_SUMS = {
     "larger loops": "-sum(x in sites: cos(U[x, 0] + U[x + (1, 0), 0] + U[x + (2, 0), 1] - U[x + (1, 1), 0] "
     "- U[x + (0, 1), 0] - U[x, 1]))",

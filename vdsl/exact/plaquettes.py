@@ -18,6 +18,7 @@ import numpy as np
 
 from vdsl.ir.configurations import random_configuration
 from vdsl.ir.expr import Binder, Expr, Place, Read, Ref, walk
+from vdsl.ir.gauge import gauge_group_of, plaquette_links
 from vdsl.ir.interpret import evaluate, visits
 from vdsl.ir.invariance import is_homogeneous
 from vdsl.ir.lattice import ANTIPERIODIC, OPEN, PERIODIC, Lattice
@@ -48,7 +49,7 @@ class PlaquetteModel:
     def __init__(self, program: Program, theta: Mapping[str, float], lattice: Lattice):
         self.program, self.theta, self.lattice = program, dict(theta), lattice
         self.field = program.fields[0]
-        self.group = self.field.support.name if isinstance(self.field.support, Group) else "U1"
+        self.group = gauge_group_of(self.field) or "U1"
         self.n = {"U1": 1, "SU2": 2, "SU3": 3}[self.group]
         self.closed = all(b == PERIODIC for b in lattice.boundary)
         self.plaquettes = lattice.n_plaquettes
@@ -159,27 +160,17 @@ def plaquette_model(program: Program, theta: Mapping[str, float]) -> PlaquetteMo
     lattice = program.lattice
     if lattice is None or lattice.is_graph or lattice.n_axes != 2 or lattice.n_basis != 1:
         return None
-    if ANTIPERIODIC in lattice.boundary or len(program.fields) != 1 or program.fields[0].on != "links":
+    if ANTIPERIODIC in lattice.boundary or not lattice.n_plaquettes or len(program.fields) != 1:
         return None
-    if not isinstance(program.fields[0].support, Angle | Group) or not lattice.n_plaquettes:
+    if gauge_group_of(program.fields[0]) is None:
         return None
     return PlaquetteModel(program, theta, lattice)
 
 
 def plaquette_holonomies(lattice: Lattice, links: np.ndarray) -> np.ndarray:
     """U_μ(x) U_ν(x+μ) U_μ(x+ν)† U_ν(x)† of every plaquette: angles in (−π, π] of angles or U(1), or matrices."""
-    site, mu, nu = lattice.plaquettes
-    number = lattice.link_number
-
-    def moved(axis: np.ndarray) -> np.ndarray:
-        out = np.empty_like(site)
-        for a in range(lattice.n_axes):
-            on = axis == a
-            out[on] = lattice.move(site[on], lattice.axis_step(a))[0]
-        return out
-
-    one, two = links[number[site, mu]], links[number[moved(mu), nu]]
-    three, four = links[number[moved(nu), mu]], links[number[site, nu]]
+    numbers, _ = plaquette_links(lattice)
+    one, two, three, four = (links[numbers[:, k]] for k in range(4))
     if links.ndim == 3:
         dagger = lambda u: u.conj().swapaxes(1, 2)  # noqa: E731
         return one @ two @ dagger(three) @ dagger(four)
