@@ -6,7 +6,7 @@ A new layer is one line of LAYERS; a lattice that the turns must divide into sta
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import equinox as eqx
 import jax
@@ -30,7 +30,8 @@ from vdsl.ir.lattice import named_lattice
 CHOOSE = {"gauge_continuous": choose_gauge_continuous, "gauge_coupling": choose_gauge_coupling}
 LAYERS = {
     "phases, all staples": ("gauge_continuous", "angle", {}),
-    "phases, spline": ("gauge_coupling", "U(1)", {}),
+    "phases, spline": ("gauge_coupling", "U(1)", {"regions": False}),
+    "phases, large loops first": ("gauge_coupling", "U(1)", {}),
     "quaternions, all staples": ("gauge_continuous", "SU(2)", {}),
     "quaternions, spline": ("gauge_coupling", "SU(2)", {}),
     "matrices, Möbius": ("gauge_continuous", "SU(3)", {}),
@@ -41,7 +42,7 @@ LATTICES = {
     "4×6": ("4, 6", ""),
     "odd": ("3, 5", ""),
     "open": ("3, 4", ", boundary = (open, periodic)"),
-    "three dimensions": ("2, 3, 4", ""),
+    "odd and open": ("2, 3, 4", ", boundary = (periodic, periodic, open)"),
     "four dimensions": ("2, 2, 2, 4", ", boundary = (periodic, open, periodic, periodic)"),
 }
 BETA = 1.3
@@ -72,11 +73,9 @@ def flow_of(name: str, problem: Problem, **changes) -> LinkFlow:
 
 
 def perturbed(flow: LinkFlow, size: float):
-    params = flow.init(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = [size * jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, [a + b for a, b in zip(leaves, noise, strict=True)])
+    rng = np.random.default_rng(1)
+    noisy = lambda a: np.asarray(a) + (size * rng.standard_normal(a.shape)).astype(a.dtype)  # noqa: E731
+    return jax.tree.map(noisy, flow.init(jax.random.key(0)))
 
 
 forward = eqx.filter_jit(lambda flow, params, z: flow.flow.forward(params, z))
@@ -97,25 +96,33 @@ class Case:
 @cache
 def case(layer: str) -> Case:
     name, group, changes = LAYERS[layer]
-    flow = flow_of(name, problem_of(source(group)), sweeps=1, reach=2, **changes)
-    params = perturbed(flow, 0.05)
-    z = flow.group.haar(jax.random.key(2), flow.links, SAMPLES)
+    flow = flow_of(name, problem_of(source(group)), sweeps=1, reach=1, **changes)
+    params = perturbed(flow, 0.03)
+    z = haar(flow.group, jax.random.key(2), flow.links, SAMPLES)
     return Case(flow, params, z, *forward(flow, params, z))
 
 
 @pytest.fixture(autouse=True)
-def double():
+def double(quick_compilation):
     with jax.enable_x64(True):
         yield
 
 
+haar = partial(jax.jit, static_argnums=(0, 2, 3))(lambda group, key, links, b: group.haar(key, links, b))
+decode, encode = (partial(jax.jit, static_argnums=0)(f) for f in (lambda g, x: g.decode(x), lambda g, x: g.encode(x)))
+
+
 def phases(group, x):
     """Links as numbers that can be compared."""
-    return np.asarray(jnp.exp(1j * x) if isinstance(group, Phases) else x)
+    return np.exp(1j * np.asarray(x)) if isinstance(group, Phases) else np.asarray(x)
 
 
 def gauged(group, lattice, x, g):
-    start, end = link_ends(lattice)
+    return _gauged(group, x, g, *link_ends(lattice))
+
+
+@partial(jax.jit, static_argnums=0)
+def _gauged(group, x, g, start, end):
     return group.multiply(group.take(g, start), group.multiply(x, group.adjoint(group.take(g, end))))
 
 
@@ -123,7 +130,7 @@ def gauged(group, lattice, x, g):
 def test_commutes_with_gauge_transformations(layer):
     c = case(layer)
     group, lattice = c.flow.group, c.flow.model.program.lattice
-    g = group.haar(jax.random.key(3), lattice.n_sites, SAMPLES)
+    g = haar(group, jax.random.key(3), lattice.n_sites, SAMPLES)
     moved, log_det = forward(c.flow, c.params, gauged(group, lattice, c.z, g))
     np.testing.assert_allclose(phases(group, moved), phases(group, gauged(group, lattice, c.x, g)), atol=1e-9)
     np.testing.assert_allclose(log_det, c.log_det, atol=1e-8)
@@ -156,11 +163,11 @@ def test_log_det_is_that_of_the_jacobian(layer):
 def test_absolute_normalisation(layer):
     """E_q[e^{−βE}/q] = Z = Σ_r (c_r/d_r)^V; ln q of given configurations is that of the samples."""
     c = case(layer)
-    x = {"U": np.asarray(c.flow.group.decode(c.x))}
+    x = {"U": np.asarray(decode(c.flow.group, c.x))}
     log_q = np.asarray(-c.flow.log_volume - c.log_det)
     log_w = -np.asarray(c.flow.model.energies(x)) - log_q
     fraction = ess(log_w)
-    assert fraction > 0.1
+    assert fraction > 0.05
     assert abs(log_mean_exp(log_w) - _ln_z(LAYERS[layer][1])) < 4.5 * np.sqrt((1 / fraction - 1) / SAMPLES)
     np.testing.assert_allclose(eqx.filter_jit(c.flow.log_prob)(c.params, x), log_q, atol=1e-5)
 
@@ -171,7 +178,7 @@ def test_links_stay_in_the_group(layer):
     with jax.enable_x64(False):
         flow = flow_of(name, problem_of(source(kind)), sweeps=16, **changes)
         params = perturbed(flow, 0.02)
-        u = np.asarray(flow.group.decode(forward(flow, params, flow.group.haar(jax.random.key(4), flow.links, 64))[0]))
+        u = np.asarray(flow.group.decode(forward(flow, params, haar(flow.group, jax.random.key(4), flow.links, 64))[0]))
     unit = u @ u.conj().swapaxes(-1, -2) - np.eye(u.shape[-1])
     assert np.abs(unit).max() < 1e-5
     assert np.abs(np.linalg.det(u) - 1).max() < 1e-5
@@ -181,7 +188,7 @@ def test_links_stay_in_the_group(layer):
 def test_turns_move_every_link_once_along_staples_that_stand_still(where):
     sides, more = LATTICES[where]
     lattice = vdsl.loads(source("angle", sides, more)).program.lattice
-    table, loops = turns(lattice, 2), plaquette_links(lattice)
+    table, loops = turns(lattice, 1), plaquette_links(lattice)
     real = [a[a < lattice.n_links] for a in table.active]
     np.testing.assert_array_equal(np.sort(np.concatenate(real)), np.arange(lattice.n_links))
     assert all(np.isin(loops, a).sum(0).max() <= 1 for a in real)
@@ -194,12 +201,11 @@ def test_turns_move_every_link_once_along_staples_that_stand_still(where):
     assert sorted(closed) == sorted(wanted)
 
 
-@pytest.mark.parametrize("where", ["odd", "open", "three dimensions"])
-def test_other_lattices(where):
+def test_other_lattices():
     """Padding, missing staples and several planes: equivariant, and a bijection."""
-    flow = flow_of("gauge_continuous", problem_of(source("SU(2)", *LATTICES[where])), sweeps=1)
+    flow = flow_of("gauge_continuous", problem_of(source("SU(2)", *LATTICES["odd and open"])), sweeps=1)
     params, group, lattice = perturbed(flow, 0.03), flow.group, flow.model.program.lattice
-    z, g = (group.haar(jax.random.key(k), n, 3) for k, n in ((6, flow.links), (7, lattice.n_sites)))
+    z, g = (haar(group, jax.random.key(k), n, 3) for k, n in ((6, flow.links), (7, lattice.n_sites)))
     x, log_det = forward(flow, params, z)
     moved, same = forward(flow, params, gauged(group, lattice, z, g))
     np.testing.assert_allclose(moved, gauged(group, lattice, x, g), atol=1e-9)
@@ -211,30 +217,32 @@ def test_other_lattices(where):
 
 @pytest.mark.parametrize("group", [Phases(True), Phases(False), Quaternions(), Matrices()], ids=str)
 def test_products_of_arrays_are_those_of_matrices(group):
-    x, y = (group.haar(jax.random.key(k), 3, 2) for k in (8, 9))
-    matrix = lambda u: np.asarray(group.decode(u))  # noqa: E731
+    x, y = (haar(group, jax.random.key(k), 3, 2) for k in (8, 9))
+    matrix = lambda u: np.asarray(decode(group, u))  # noqa: E731
     a, b = matrix(x), matrix(y)
     if group.n > 1:
         product, trace = a @ b.conj().swapaxes(-1, -2), lambda m: np.trace(m, axis1=-2, axis2=-1) / group.n
     else:
         a, b = (np.exp(1j * m) if group.stored_angle else m for m in (a, b))
         product, trace = a * b.conj(), lambda m: m
-    found = matrix(group.multiply(x, group.adjoint(y)))
+    found = matrix(jax.jit(lambda x, y: group.multiply(x, group.adjoint(y)))(x, y))
     np.testing.assert_allclose(np.exp(1j * found) if group == Phases(True) else found, product, atol=1e-12)
     real, imaginary = group.pair(x, y)
     np.testing.assert_allclose((real + 1j * imaginary).T, trace(product), atol=1e-12)
-    np.testing.assert_allclose(phases(group, group.encode(group.decode(x))), phases(group, x), atol=1e-12)
+    np.testing.assert_allclose(phases(group, encode(group, decode(group, x))), phases(group, x), atol=1e-12)
 
 
 def test_spectra_of_matrices_with_close_and_opposite_eigenvalues():
     angles = np.array(
         [[2.0, 0.5, -2.5], [0.7, np.pi - 0.7, -np.pi], [1.0, 1.0, -2.0], [1e-9, 0, -1e-9], [0, np.pi, -np.pi]]
     )
-    v = Matrices().haar(jax.random.key(10), len(angles), 1)[..., 0]
+    v = haar(Matrices(), jax.random.key(10), len(angles), 1)[..., 0]
     group = Matrices()
     u = group.multiply(v * np.exp(1j * angles.T)[None], group.adjoint(v))[..., None]
-    found, vectors = eigen(u)
-    again = group.multiply(vectors * jnp.exp(1j * found)[None], group.adjoint(vectors))
+    found, vectors = jax.jit(eigen)(u)
+    again = group.multiply(
+        np.asarray(vectors) * np.exp(1j * np.asarray(found))[None], np.asarray(group.adjoint(vectors))
+    )
     np.testing.assert_allclose(again, u, atol=1e-12)
     close = lambda a: np.sort(np.exp(1j * np.asarray(a)).imag + 2 * np.exp(1j * np.asarray(a)).real, axis=0)  # noqa: E731
     np.testing.assert_allclose(close(found[..., 0]), close(angles.T), atol=1e-12)

@@ -11,7 +11,8 @@ own staples, which stand still meanwhile (`equivariant_moves`), by numbers that 
   Kessel, Schaefer & Vaitl 2023, arXiv:2212.08469), integrated by splitting into turns. It starts near the leading order
   of the trivializing map: each link moves by c = β/(4 dim G) along the gradient of Re tr P.
 - `gauge_coupling`: one loop of a link after another is transformed by a spline of its eigenvalues' angles (Kanwar et
-  al. 2020, arXiv:2003.06413; Boyda et al. 2021, arXiv:2008.05456).
+  al. 2020, arXiv:2003.06413; Boyda et al. 2021, arXiv:2008.05456). On a two-dimensional torus U(1) fluxes of large
+  loops are moved first (`equivariant_regions`), and the layers that learn correct what is left.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from jax import Array
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.equivariant_moves import Loopwise, Move, Summed
 from vdsl.guides.equivariant_net import LoopNet
+from vdsl.guides.equivariant_regions import Regions, regions
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.links import places, plaquette_links, turns
 from vdsl.guides.links_algebra import LinkGroup, Matrices, Phases, Quaternions
@@ -41,7 +43,7 @@ from vdsl.ir.support import Angle, Group
 from vdsl.model import Model
 
 _RECIPE = Recipe("reparameterised", learning_rate=1e-2, batch=128, clip=1.0, path_from=0.5)
-_SWEEPS, _HIDDEN, _REACH, _REACH_ABOVE_2D = 4, 8, 4, 2
+_SWEEPS, _HIDDEN, _REACH, _REACH_ABOVE_2D = 4, 8, 2, 1
 _HARMONICS, _BINS = 2, 6
 _MOST_LINKS = 2**15
 _RECOMPUTE_ABOVE = 512  # links
@@ -50,7 +52,10 @@ _CONFIGURATIONS = 4  # that the action is looked at with
 
 @dataclass(frozen=True)
 class Structure:
-    """What `build` needs again. pull: the action's weight of Re tr P /N on a plaquette, −β for Wilson's action."""
+    """What `build` needs again. pull: the action's weight of Re tr P /N on a plaquette, −β for Wilson's action.
+
+    regions: whether loops are moved from large to small first (U(1) on a two-dimensional torus).
+    """
 
     field: str
     sweeps: int
@@ -59,6 +64,7 @@ class Structure:
     pull: float
     harmonics: int = 0
     bins: int = 0
+    regions: bool = False
 
 
 class Turn(eqx.Module):
@@ -76,6 +82,7 @@ class Sweeps(eqx.Module):
     turn: Turn  # stacked (T, …)
     net: LoopNet
     move: Move
+    regions: Regions | None
     sweeps: int = eqx.field(static=True)
     recompute: bool = eqx.field(static=True)
 
@@ -127,7 +134,15 @@ class Sweeps(eqx.Module):
             return (self.move.group.tidy(moved), log_det), None
 
         start = (x, jnp.zeros(x.shape[-1], reals(0).dtype))
-        return jax.lax.scan(one_sweep, start, params, reverse=back)[0]
+        if self.regions is None:
+            return jax.lax.scan(one_sweep, start, params, reverse=back)[0]
+        if back:
+            x, log_det = jax.lax.scan(one_sweep, start, params, reverse=True)[0]
+            x, before = self.regions.inverse(x)
+            return x, log_det + before
+        x, before = self.regions.forward(x)
+        x, log_det = jax.lax.scan(one_sweep, (x, start[1]), params)[0]
+        return x, log_det + before
 
 
 class LinkFlow(Guide):
@@ -200,7 +215,8 @@ def build_gauge_flow(choice: GuideChoice, problem: Problem) -> LinkFlow:
     # Leading order in β, and less where β is large: measured on U(1) at β = 2, where 3/4 of it was the best start.
     pull = -structure.pull / (4 * group.dimension)
     start = np.zeros(move.even)
-    start[0] = pull / (1 + abs(pull)) / structure.sweeps
+    first = regions(lattice, -structure.pull) if structure.regions else None
+    start[0] = 0.0 if first is not None else pull / (1 + abs(pull)) / structure.sweeps
     table = turns(lattice, structure.reach)
     net = LoopNet(
         group, move.even, move.odd, table.near.shape[1], structure.hidden, lattice.n_axes > 2, reals(start)
@@ -210,7 +226,7 @@ def build_gauge_flow(choice: GuideChoice, problem: Problem) -> LinkFlow:
     return LinkFlow(
         reals(1 / problem.temperature),
         {name: reals(value) for name, value in problem.theta.items()},
-        Sweeps(turn, net, move, structure.sweeps, lattice.n_links > _RECOMPUTE_ABOVE),
+        Sweeps(turn, net, move, first, structure.sweeps, lattice.n_links > _RECOMPUTE_ABOVE),
         reals(volume),
         problem.model,
         structure.field,
@@ -227,7 +243,8 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
     group = _group_of(field)
     reach = _REACH if lattice.n_axes == 2 else _REACH_ABOVE_2D
     pull = _plaquette_weight(name, problem, lattice, field)
-    structure = Structure(field.name, _SWEEPS, _HIDDEN, reach, pull, harmonics, bins)
+    large = bool(bins) and group.n == 1 and regions(lattice, -pull) is not None
+    structure = Structure(field.name, _SWEEPS, _HIDDEN, reach, pull, harmonics, bins, large)
     structure = replace(structure, **problem.options(name))
     table = turns(lattice, structure.reach)
     move = "one staple after another" if isinstance(_move_of(group, structure), Loopwise) else "all staples together"
@@ -237,6 +254,7 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
         "turns in a sweep": table.active.shape[0],
         "links in a turn": int((table.active < lattice.n_links).sum(1).max()),
         "moves along": move,
+        "large loops first": "yes, as the plaquettes' weight suggests" if structure.regions else "no",
         "reach": structure.reach,
         "loops seen by a staple": len(places(structure.reach)),
         "hidden units": structure.hidden,

@@ -48,7 +48,7 @@ def colours(lattice: Lattice) -> np.ndarray:
 
 
 def turns(lattice: Lattice, reach: int) -> Turns:
-    """The turns of a hypercubic lattice. reach: how many steps away neighbours are, at most."""
+    """The turns of a hypercubic lattice. reach: neighbours are at most 2·reach steps away."""
     colour = colours(lattice)
     pairs = [(mu, c) for mu in range(lattice.n_axes) for c in range(colour.max() + 1)]
     rows = [_turn(lattice, mu, np.flatnonzero(colour == c), reach) for mu, c in pairs]
@@ -58,8 +58,8 @@ def turns(lattice: Lattice, reach: int) -> Turns:
 
 def places(reach: int) -> list[tuple[int, int]]:
     """Displacements (a along μ, b along the staple's side): a ≥ 0 stands for ±a; a + b even, as the checkerboard is."""
-    reached = [(a, b) for a in range(reach + 1) for b in range(-reach, reach + 1)]
-    return [(a, b) for a, b in reached if (a + b) % 2 == 0 and a + abs(b) <= reach]
+    reached = [(a, b) for a in range(2 * reach + 1) for b in range(-2 * reach, 2 * reach + 1)]
+    return [(a, b) for a, b in reached if (a + b) % 2 == 0 and a + abs(b) <= 2 * reach]
 
 
 def plaquette_links(lattice: Lattice) -> np.ndarray:
