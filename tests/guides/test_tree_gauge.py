@@ -100,7 +100,8 @@ class Drawn:
 @jax.jit
 def observed(guide: Guide, key: jax.Array, elsewhere: dict, moved: dict) -> tuple:
     x, log_q = guide.sample_and_log_prob({}, key, SAMPLES)
-    return x, log_q, guide.log_prob({}, x), guide.log_prob({}, elsewhere), guide.log_prob({}, moved)
+    every = jnp.concatenate([x["U"], elsewhere["U"], moved["U"]])
+    return x, log_q, *jnp.split(guide.log_prob({}, {"U": every}), [SAMPLES, 2 * SAMPLES])
 
 
 @cache

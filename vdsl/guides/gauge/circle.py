@@ -17,7 +17,7 @@ from jax import Array
 
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.gauge.algebra import TURN_BITS
-from vdsl.guides.gauge.steps import at, inside_log, log_masses, pick, walker
+from vdsl.guides.gauge.steps import alias_cell, at, inside_log, log_masses, pick, uniforms, walker
 from vdsl.ir.gauge import ClassFunction
 from vdsl.lowering.kernels import working_dtype
 
@@ -47,19 +47,18 @@ class Circle(eqx.Module):
 
     def sample(self, key: Array, total: Array) -> tuple[Array, Array]:
         """Plaquettes (b, count) that add up to `total` (b,) if they are constrained, and ln q in ∏ dP/2π."""
-        key_blind, key_scan = jax.random.split(key)
-        blind, log_q = self._draw_blind(key_blind, len(total))
-        if not self.log_g.shape[0]:
+        steps, n = self.log_g.shape[0], len(total)
+        for_blind, for_steps = uniforms(key, (3, n, self.blind), (steps, 2, n))
+        blind, log_q = self._draw_blind(for_blind)
+        if not steps:
             return blind, log_q
         rest = total - jnp.sum(blind, axis=1, dtype=jnp.int32)
 
         def step(rest: Array, inputs: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            key, table = inputs
-            drawn, log_p = self._draw(key, table, rest)
+            drawn, log_p = self._draw(*inputs, rest)
             return rest - drawn, (drawn, log_p)
 
-        keys = jax.random.split(key_scan, self.log_g.shape[0])
-        rest, (drawn, log_p) = jax.lax.scan(step, rest, (keys, self.log_g))
+        rest, (drawn, log_p) = jax.lax.scan(step, rest, (for_steps, self.log_g))
         return jnp.concatenate([blind, drawn.T, rest[:, None]], 1), log_q + jnp.sum(log_p, axis=0)
 
     def log_prob(self, plaquettes: Array, total: Array) -> Array:
@@ -107,23 +106,19 @@ class Circle(eqx.Module):
     def _next(self, cell: Array) -> Array:
         return jnp.bitwise_and(cell + 1, self._nodes - 1)
 
-    def _draw_blind(self, key: Array, n: int) -> tuple[Array, Array]:
-        keys, shape = jax.random.split(key, 3), (n, self.blind)
-        column = jax.random.randint(keys[0], shape, 0, self._nodes)
-        own = jax.random.uniform(keys[1], shape, working_dtype()) < self.accept[column]
-        cell = jnp.where(own, column, self.alias[column])
+    def _draw_blind(self, u: Array) -> tuple[Array, Array]:
+        cell = alias_cell(u[0], u[1], self.accept, self.alias)
         low = self.log_f[cell]
         rise = self.log_f[self._next(cell)] - low
-        place = inside_log(jax.random.uniform(keys[2], shape, working_dtype()), rise)
+        place = inside_log(u[2], rise)
         return self._turn(cell, place), jnp.sum(low + rise * place, axis=1)
 
-    def _draw(self, key: Array, table: Array, rest: Array) -> tuple[Array, Array]:
+    def _draw(self, u: Array, table: Array, rest: Array) -> tuple[Array, Array]:
         g, masses = self._conditional(table, rest)
-        u, v = jax.random.uniform(key, (2, len(rest)), working_dtype())
-        cell, total = pick(masses, u)
+        cell, total = pick(masses, u[0])
         low = at(g, cell)
         rise = at(g, self._next(cell)) - low
-        place = inside_log(v, rise)
+        place = inside_log(u[1], rise)
         return self._turn(cell, place), low + rise * place - jnp.log(total / self._nodes)
 
     def _conditional(self, table: Array, rest: Array) -> tuple[Array, Array]:

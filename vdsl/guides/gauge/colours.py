@@ -28,9 +28,19 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.gauge.algebra import Matrices, Quaternions, product, unit
-from vdsl.guides.gauge.spins import about, direction, log_haar
-from vdsl.guides.gauge.steps import at, inside_linear, inside_log, log_masses, pick, walker
+from vdsl.guides.gauge.algebra import Matrices, Quaternions, product, special_unitary, unit
+from vdsl.guides.gauge.spins import about, log_haar
+from vdsl.guides.gauge.steps import (
+    alias_cell,
+    at,
+    inside_linear,
+    inside_log,
+    log_masses,
+    normals,
+    pick,
+    uniforms,
+    walker,
+)
 from vdsl.ir.gauge import ClassFunction
 from vdsl.lowering.kernels import working_dtype
 
@@ -55,23 +65,21 @@ class Colours(eqx.Module):
 
     def sample(self, key: Array, n: int) -> tuple[Array, Array, Array, Array]:
         """A, B (n, 3, 3), plaquettes (n, V, 3, 3) and ln q in the Haar measure of all that is drawn."""
-        keys, algebra = jax.random.split(key, 4), Matrices(2)
-        a, b = (
-            algebra.uniform(k, (n,)) if periodic else algebra.identity((n,))
-            for k, periodic in zip(keys[1:3], self.periodic, strict=True)
-        )
-        blind, log_q = self._draw_blind(keys[0], n)
+        keys, algebra, steps = jax.random.split(key), Matrices(2), self.others.shape[0]
+        of_blind, of_steps = uniforms(keys[0], (4, n, self.blind), (steps, 9, n))
+        ab, turns, towards = normals(keys[1], (2, 2, n, 3, 3), (2, n, self.blind, 3, 3), (steps, n, 3))
+        haar = special_unitary(jax.lax.complex(ab[0], ab[1]))
+        a, b = (u if periodic else algebra.identity((n,)) for u, periodic in zip(haar, self.periodic, strict=True))
+        blind, log_q = self._draw_blind(of_blind, special_unitary(jax.lax.complex(turns[0], turns[1])))
         if not self.closed:
             return a, b, blind, log_q
         rest = algebra.multiply(algebra.inverse(algebra.total(blind)), algebra.commutator(a, b))
 
-        def step(rest: Array, inputs: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            key, other = inputs
-            drawn, log_p = _draw(key, self.own, other, rest)
+        def step(rest: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            drawn, log_p = _draw(*inputs, self.own, rest)
             return algebra.multiply(algebra.inverse(drawn), rest), (drawn, log_p)
 
-        inputs = jax.random.split(keys[3], self.others.shape[0]), self.others
-        rest, (drawn, log_p) = jax.lax.scan(step, rest, inputs)
+        rest, (drawn, log_p) = jax.lax.scan(step, rest, (of_steps, towards, self.others))
         plaquettes = jnp.concatenate([blind, jnp.moveaxis(drawn, 0, 1), rest[:, None]], 1)
         return a, b, plaquettes, log_q + jnp.sum(log_p, axis=0)
 
@@ -98,21 +106,19 @@ class Colours(eqx.Module):
         """Whether the plaquettes are constrained."""
         return all(self.periodic)
 
-    def _draw_blind(self, key: Array, n: int) -> tuple[Array, Array]:
-        keys, shape, nodes = jax.random.split(key, 4), (n, self.blind), self.torus.shape[0]
-        column = jax.random.randint(keys[0], shape, 0, nodes**2)
-        own = jax.random.uniform(keys[1], shape, working_dtype()) < self.accept[column]
-        cell = jnp.where(own, column, self.alias[column])
+    def _draw_blind(self, u: Array, turn: Array) -> tuple[Array, Array]:
+        nodes = self.torus.shape[0]
+        cell = alias_cell(u[0], u[1], self.accept, self.alias)
         i, j = cell // nodes, cell % nodes
         up, right = (i + 1) % nodes, (j + 1) % nodes
         corners = (self.torus[i, j], self.torus[i, right], self.torus[up, j], self.torus[up, right])
-        u, v = jax.random.uniform(keys[2], (2, *shape), working_dtype())
-        s, t, _ = _inside_square(u, v, *corners)
+        s, t, _ = _inside_square(u[2], u[3], *corners)
         first, second = (i + s) * (2 * math.pi / nodes), (j + t) * (2 * math.pi / nodes)
         angles = jnp.stack([first, second, -first - second], -1)
-        turn = Matrices(2).uniform(keys[3], shape)
         plaquettes = product(turn * jnp.exp(1j * angles)[..., None, :], Matrices(2).inverse(turn))
-        return Matrices(2).multiply(plaquettes, Matrices(2).identity(shape)), jnp.sum(self._class_log_prob(angles), 1)
+        return Matrices(2).multiply(plaquettes, Matrices(2).identity(turn.shape[:2])), jnp.sum(
+            self._class_log_prob(angles), 1
+        )
 
     def _class_log_prob(self, angles: Array) -> Array:
         """ln q in the Haar measure from the three eigenvalue angles: all their orders are the same element."""
@@ -205,13 +211,11 @@ def _spectrum(u: Array) -> tuple[Array, Array]:
     return vectors, jnp.sum(vectors.conj() * product(u, vectors), -2)
 
 
-def _draw(key: Array, own: Array, other: Array, rest: Array) -> tuple[Array, Array]:
-    """P (b, 3, 3) and ln of its density in the Haar measure."""
-    keys, n = jax.random.split(key, 5), len(rest)
+def _draw(u: Array, noise: Array, other: Array, own: Array, rest: Array) -> tuple[Array, Array]:
+    """P (b, 3, 3) and ln of its density in the Haar measure, from uniform (9, b) and normal (b, 3) numbers."""
     vectors, values = _spectrum(rest)
     m = own + other * values.conj()
     table = _first_entry(m)
-    u = jax.random.uniform(keys[0], (3, n), working_dtype())
     cell, total = pick(_square_masses(table), u[0])
     corners = _corners(table, cell // _PHASES, cell % _PHASES)
     s, t, density = _inside_square(u[1], u[2], *corners)
@@ -221,13 +225,12 @@ def _draw(key: Array, own: Array, other: Array, rest: Array) -> tuple[Array, Arr
     # how 1 − |v₁|² is split
     first = jnp.cos(psi) * jnp.exp(1j * theta)
     g = _split_table(m, psi, first)
-    w = jax.random.uniform(keys[1], (2, n), working_dtype())
-    piece, mass = pick(log_masses(g[:, :-1], g[:, 1:]), w[0])
+    piece, mass = pick(log_masses(g[:, :-1], g[:, 1:]), u[3])
     low, rise = at(g, piece), at(g, piece + 1) - at(g, piece)
-    inside = inside_log(w[1], rise)
+    inside = inside_log(u[4], rise)
     y = (piece + inside) / _SPLITS
     log_q = log_q + low + rise * inside - jnp.log(mass / _SPLITS)
-    phases = jnp.exp(1j * jax.random.uniform(keys[2], (2, n), working_dtype(), 0, 2 * math.pi))
+    phases = jnp.exp(2j * math.pi * u[5:7])
     v = jnp.stack([first, jnp.sin(psi) * jnp.sqrt(y) * phases[0], jnp.sin(psi) * jnp.sqrt(1 - y) * phases[1]], -1)
     # the other two columns: a basis turned by an element of SU(2)
     second, third = _completed(v)
@@ -235,15 +238,15 @@ def _draw(key: Array, own: Array, other: Array, rest: Array) -> tuple[Array, Arr
     r, o = m[:, 2] * second[:, 2], m[:, 2] * third[:, 2]
     pull = jnp.stack([(p + o).real, -(q + r).imag, (r - q).real, -(p - o).imag], -1)
     k = jnp.sqrt(jnp.sum(pull**2, -1) + 1e-12)
-    alpha, log_p = _draw_polar(keys[3], k)
+    alpha, log_p = _draw_polar(u[7:], k)
     towards = unit(pull + jnp.asarray([1e-12, 0, 0, 0], pull.dtype))
-    turned = Quaternions(1).multiply(towards, about(alpha, direction(keys[4], (n,))))
+    turned = Quaternions(1).multiply(towards, about(alpha, unit(noise)))
     a, b = jax.lax.complex(turned[:, 0], turned[:, 3]), jax.lax.complex(turned[:, 2], turned[:, 1])
     column2 = second * a[:, None] - third * b.conj()[:, None]
     column3 = second * b[:, None] + third * a.conj()[:, None]
     h = jnp.stack([v, column2, column3], -1)
     plaquette = product(product(vectors, h), Matrices(2).inverse(vectors))
-    return Matrices(2).multiply(plaquette, Matrices(2).identity((n,))), log_q + log_p
+    return Matrices(2).multiply(plaquette, Matrices(2).identity((len(rest),))), log_q + log_p
 
 
 def _log_prob(own: Array, other: Array, rest: Array, plaquette: Array) -> Array:
@@ -358,12 +361,11 @@ def _polar_table(k: Array) -> Array:
     return jnp.sin(alpha) ** 2 * jnp.exp(k[:, None] * (jnp.cos(alpha) - 1))
 
 
-def _draw_polar(key: Array, k: Array) -> tuple[Array, Array]:
+def _draw_polar(u: Array, k: Array) -> tuple[Array, Array]:
     table = _polar_table(k)
-    u, v = jax.random.uniform(key, (2, len(k)), working_dtype())
-    cell, total = pick(0.5 * (table[:, 1:] + table[:, :-1]), u)
+    cell, total = pick(0.5 * (table[:, 1:] + table[:, :-1]), u[0])
     low, high = at(table, cell), at(table, cell + 1)
-    place = inside_linear(v, low, high)
+    place = inside_linear(u[1], low, high)
     alpha = (cell + place) * (math.pi / _POLAR)
     return alpha, jnp.log(low + (high - low) * place) - jnp.log(total * (math.pi / _POLAR)) - log_haar(alpha)
 

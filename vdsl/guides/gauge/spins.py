@@ -23,9 +23,18 @@ from jax import Array
 
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.gauge.algebra import Quaternions, unit
-from vdsl.guides.gauge.steps import at, inside_linear, inside_log, log_masses, pick, walker
+from vdsl.guides.gauge.steps import (
+    alias_cell,
+    at,
+    inside_linear,
+    inside_log,
+    log_masses,
+    normals,
+    pick,
+    uniforms,
+    walker,
+)
 from vdsl.ir.gauge import ClassFunction
-from vdsl.lowering.kernels import working_dtype
 
 _FLAT = 1e-4  # what is left of G_m beside 1 when plaquettes count as independent
 _COSINES, _TABLE = 16, 512  # cells in t, and in cos γ
@@ -41,15 +50,12 @@ class Angles(eqx.Module):
     accept: Array
     alias: Array
 
-    def sample(self, key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Angles and ln of their density in dα."""
-        keys, cells = jax.random.split(key, 3), self.accept.shape[0]
-        column = jax.random.randint(keys[0], shape, 0, cells)
-        own = jax.random.uniform(keys[1], shape, working_dtype()) < self.accept[column]
-        cell = jnp.where(own, column, self.alias[column])
+    def sample(self, u: Array) -> tuple[Array, Array]:
+        """Angles and ln of their density in dα, from uniform numbers (3, …)."""
+        cell = alias_cell(u[0], u[1], self.accept, self.alias)
         low, high = self.density[cell], self.density[cell + 1]
-        place = inside_linear(jax.random.uniform(keys[2], shape, working_dtype()), low, high)
-        return (cell + place) * (math.pi / cells), jnp.log(low + (high - low) * place)
+        place = inside_linear(u[2], low, high)
+        return (cell + place) * (math.pi / self.accept.shape[0]), jnp.log(low + (high - low) * place)
 
     def log_prob(self, angle: Array) -> Array:
         """ln of the density in dα."""
@@ -74,25 +80,26 @@ class Spins(eqx.Module):
 
     def sample(self, key: Array, n: int) -> tuple[Array, Array, Array, Array]:
         """A, B (n, 4), plaquettes (n, V, 4) and ln q in the Haar measure of all that is drawn."""
-        keys, algebra = jax.random.split(key, 5), Quaternions(1)
-        angle, log_q = self.plaquette.sample(keys[0], (n, self.blind))
+        keys, algebra, steps = jax.random.split(key), Quaternions(1), self.powers.shape[0]
+        of_blind, of_holonomies, of_steps = uniforms(keys[0], (3, n, self.blind), (6, n), (steps, 4, n))
+        towards_blind, ab, towards_steps = normals(keys[1], (n, self.blind, 3), (2, n, 4), (steps, n, 3))
+        angle, log_q = self.plaquette.sample(of_blind)
         log_q = jnp.sum(log_q - log_haar(angle), axis=1)
-        blind = about(angle, direction(keys[1], (n, self.blind)))
+        blind = about(angle, unit(towards_blind))
         if not self.closed:
             a, b = (
-                algebra.uniform(k, (n,)) if periodic else algebra.identity((n,))
-                for k, periodic in zip(keys[2:4], self.periodic, strict=True)
+                unit(noise) if periodic else algebra.identity((n,))
+                for noise, periodic in zip(ab, self.periodic, strict=True)
             )
             return a, b, blind, log_q
-        a, b, log_ab = self._draw_holonomies(keys[2], n)
+        a, b, log_ab = self._draw_holonomies(of_holonomies, ab[..., 1:])
         rest = algebra.multiply(algebra.inverse(algebra.total(blind)), algebra.commutator(a, b))
 
-        def step(rest: Array, inputs: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            key, powers, table = inputs
-            drawn, log_p = self._draw(key, powers, table, rest)
+        def step(rest: Array, inputs: tuple[Array, Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            drawn, log_p = self._draw(*inputs, rest)
             return algebra.multiply(algebra.inverse(drawn), rest), (drawn, log_p)
 
-        inputs = jax.random.split(keys[3], self.powers.shape[0]), self.powers, self.log_g[1:]
+        inputs = of_steps, towards_steps, self.powers, self.log_g[1:]
         rest, (drawn, log_p) = jax.lax.scan(step, rest, inputs)
         plaquettes = jnp.concatenate([blind, jnp.moveaxis(drawn, 0, 1), rest[:, None]], 1)
         return a, b, plaquettes, log_q + log_ab + jnp.sum(log_p, axis=0)
@@ -134,18 +141,18 @@ class Spins(eqx.Module):
 
     # Holonomies
 
-    def _draw_holonomies(self, key: Array, n: int) -> tuple[Array, Array, Array]:
-        keys, algebra = jax.random.split(key, 5), Quaternions(1)
-        angle, log_q = self.holonomy.sample(keys[0], (n,))
-        axis = direction(keys[1], (n,))
-        s, log_s = _draw_cosine(keys[2], self.log_g[0], angle, angle)
-        turned = _at_cosine(keys[3], axis, s)
-        # conjugation by (1 + s, −axis × turned), normalised, turns the one into the other; by e^{iφ axis·σ}, neither
-        there = jnp.concatenate([1 + s[:, None], -jnp.cross(axis, turned)], 1)
-        opposite = about(jnp.full_like(s, 0.5 * math.pi), _at_cosine(keys[3], axis, jnp.zeros_like(s)))
-        there = unit(jnp.where((1 + s < 1e-6)[:, None], opposite, there))
-        spin = about(jax.random.uniform(keys[4], (n,), working_dtype(), 0, 2 * math.pi), axis)
-        return about(angle, axis), algebra.multiply(there, spin), log_q - log_haar(angle) + log_s
+    def _draw_holonomies(self, u: Array, noise: Array) -> tuple[Array, Array, Array]:
+        algebra = Quaternions(1)
+        angle, log_q = self.holonomy.sample(u[:3])
+        axis = unit(noise[0])
+        s, log_s = _draw_cosine(u[3:5], self.log_g[0], angle, angle)
+        across = _across(noise[1], axis)
+        # Conjugation turns the axis by the angle whose cosine is s, towards `across`: half of it about their normal.
+        # By e^{iφ axis·σ} the axis stays.
+        half = jnp.sqrt(jnp.maximum(0.5 * (1 + s), 0)), jnp.sqrt(jnp.maximum(0.5 * (1 - s), 0))
+        there = jnp.concatenate([half[0][:, None], -half[1][:, None] * jnp.cross(axis, across)], 1)
+        spin = about(2 * math.pi * u[5], axis)
+        return about(angle, axis), algebra.multiply(unit(there), spin), log_q - log_haar(angle) + log_s
 
     def _holonomies_log_prob(self, a: Array, b: Array) -> Array:
         algebra, angle = Quaternions(1), _angle(a)
@@ -156,17 +163,17 @@ class Spins(eqx.Module):
 
     # One plaquette
 
-    def _draw(self, key: Array, powers: Array, table: Array, rest: Array) -> tuple[Array, Array]:
-        keys, rho = jax.random.split(key, 3), _angle(rest)
+    def _draw(self, u: Array, noise: Array, powers: Array, table: Array, rest: Array) -> tuple[Array, Array]:
+        rho, axis = _angle(rest), _axis(rest)
         density = self._marginal(powers, rho)
-        u, v = jax.random.uniform(keys[0], (2, len(rest)), working_dtype())
-        cell, total = pick(0.5 * (density[:, 1:] + density[:, :-1]), u)
+        cell, total = pick(0.5 * (density[:, 1:] + density[:, :-1]), u[0])
         low, high = at(density, cell), at(density, cell + 1)
-        place = inside_linear(v, low, high)
+        place = inside_linear(u[1], low, high)
         alpha = (cell + place) * (math.pi / self._cells)
         log_p = jnp.log(low + (high - low) * place) - jnp.log(total * (math.pi / self._cells))
-        t, log_t = _draw_cosine(keys[1], table, alpha, rho)
-        return about(alpha, _at_cosine(keys[2], _axis(rest), t)), log_p - log_haar(alpha) + log_t
+        t, log_t = _draw_cosine(u[2:], table, alpha, rho)
+        towards = t[:, None] * axis + jnp.sqrt(jnp.maximum(1 - t**2, 0))[:, None] * _across(noise, axis)
+        return about(alpha, unit(towards)), log_p - log_haar(alpha) + log_t
 
     def _marginal(self, powers: Array, rho: Array) -> Array:
         """The density of the class angle at the nodes (b, K + 1), not normalised."""
@@ -250,16 +257,9 @@ def about(angle: Array, axis: Array) -> Array:
     return jnp.concatenate([jnp.cos(angle)[..., None], jnp.sin(angle)[..., None] * axis], -1)
 
 
-def direction(key: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform on the sphere, shape + (3,)."""
-    return unit(jax.random.normal(key, (*shape, 3), working_dtype()))
-
-
-def _at_cosine(key: Array, axis: Array, t: Array) -> Array:
-    """A direction at that cosine from an axis, its azimuth uniform."""
-    noise = jax.random.normal(key, axis.shape, axis.dtype)
-    across = unit(noise - axis * jnp.sum(noise * axis, -1, keepdims=True))
-    return unit(t[..., None] * axis + jnp.sqrt(jnp.maximum(1 - t**2, 0))[..., None] * across)
+def _across(noise: Array, axis: Array) -> Array:
+    """A uniform direction orthogonal to an axis, from normal noise."""
+    return unit(noise - axis * jnp.sum(noise * axis, -1, keepdims=True))
 
 
 def log_haar(angle: Array) -> Array:
@@ -286,14 +286,13 @@ def _cosine_table(table: Array, alpha: Array, rho: Array) -> tuple[Array, Array]
     return g, log_masses(g[:, :-1], g[:, 1:])
 
 
-def _draw_cosine(key: Array, table: Array, alpha: Array, rho: Array) -> tuple[Array, Array]:
-    """t and ln of its density in dt/2."""
+def _draw_cosine(u: Array, table: Array, alpha: Array, rho: Array) -> tuple[Array, Array]:
+    """t and ln of its density in dt/2, from uniform numbers (2, b)."""
     g, masses = _cosine_table(table, alpha, rho)
-    u, v = jax.random.uniform(key, (2, len(alpha)), working_dtype())
-    cell, total = pick(masses, u)
+    cell, total = pick(masses, u[0])
     low = at(g, cell)
     rise = at(g, cell + 1) - low
-    place = inside_log(v, rise)
+    place = inside_log(u[1], rise)
     return (cell + place) * (2 / _COSINES) - 1, low + rise * place - jnp.log(total / _COSINES)
 
 

@@ -7,9 +7,31 @@ cells: cell + place, place in [0, 1).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from vdsl.lowering.kernels import working_dtype
+
+
+def uniforms(key: Array, *shapes: tuple[int, ...]) -> list[Array]:
+    """Independent uniform numbers of these shapes, in one call: compiling a generator takes longer than running it."""
+    return _cut(lambda n: jax.random.uniform(key, (n,), working_dtype()), shapes)
+
+
+def normals(key: Array, *shapes: tuple[int, ...]) -> list[Array]:
+    """The same, standard normal."""
+    return _cut(lambda n: jax.random.normal(key, (n,), working_dtype()), shapes)
+
+
+def _cut(draw: Callable[[int], Array], shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = jnp.split(draw(sum(sizes)), np.cumsum(sizes)[:-1].tolist())
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def pick(masses: Array, u: Array) -> tuple[Array, Array]:
@@ -53,6 +75,12 @@ def log_masses(low: Array, high: Array) -> Array:
     small = jnp.abs(rise) < 0.3
     series = jnp.exp(low + 0.5 * rise) * (1 + rise**2 / 24 * (1 + rise**2 / 80))  # what cancels in the quotient
     return jnp.where(small, series, (jnp.exp(high) - jnp.exp(low)) / jnp.where(small, 1.0, rise))
+
+
+def alias_cell(u: Array, v: Array, accept: Array, alias: Array) -> Array:
+    """A cell by Walker's method from two uniform numbers; accept and alias (K,)."""
+    column = jnp.minimum((u * len(accept)).astype(jnp.int32), len(accept) - 1)
+    return jnp.where(v < accept[column], column, alias[column])
 
 
 def walker(masses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
