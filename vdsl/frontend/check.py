@@ -19,6 +19,7 @@ from vdsl.frontend.options import claims_of, scan_of, settings_of
 from vdsl.frontend.parameters import is_structural, typed_overrides
 from vdsl.frontend.scope import Scope, report_unused
 from vdsl.frontend.values import Quantity
+from vdsl.ir.claims import claimed
 from vdsl.ir.expr import Const
 from vdsl.ir.program import Claim, Data, Field, Observable, Program, Scan, Settings
 
@@ -58,7 +59,8 @@ def check(
     program = _program(module, scope, world, parameters)
     findings.stop_if_any()
     report_unused(scope, findings)
-    if program is not None:
+    if program is not None and world.open_loops:
+        claimed(program)  # raises where a claim makes no sense, which is told first
         links = [f.name for f in program.fields if f.on == "links"]
         open_loops.report(list(world.open_loops.values()), program.claims, links, findings)
     findings.stop_if_any()
