@@ -425,7 +425,7 @@ def test_fields_that_no_group_moves_together(a, b, body, claim):
 @pytest.mark.parametrize(
     ("a", "b", "body", "claim", "fields"),
     [
-        ("SU(2) on links", "complex", "re(tr(a[i, 0])) * 0 + abs(b[i])^2", "gauge", ("a",)),
+        ("SU(2) on links", "complex", "re(tr(a[i, 0] * a[i, 0]')) + abs(b[i])^2", "gauge", ("a",)),
         ("angle", "angle on links", "cos(a[i] + b[i, 0] - a[i + (1, 0)])", "gauge(b)", ("b", "a")),
         ("complex", "U(1) on links", "re(a[i]' * b[i, 0] * a[i + (1, 0)])", "gauge(a, b)", ("b", "a")),
         ("clock(4)", "clock(4) on links", "cos(a[i] + b[i, 0] - a[i + (1, 0)])", "gauge", ("b", "a")),
