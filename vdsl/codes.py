@@ -145,10 +145,10 @@ CODES: dict[str, Explanation] = {
     ),
     "sectors-missing": Explanation(
         "the guide and Hamiltonian chains do not visit the same topological sectors",
-        "U(1) fields on a two-dimensional torus fall into sectors of Q = Σ arg P/2π. The guide's samples and the chains "
-        "of the mode check are sorted by Q. A sector that several annealed populations visit and the guide has less "
-        "than a third of is missing from the guide: ln Z is low by that weight, and averages are those of the other "
-        "sectors. One that the guide fills and no chain ever visits says the same of the chains.",
+        "U(1) fields on a two-dimensional torus fall into sectors of Q = Σ arg P/2π. The guide's samples and the "
+        "chains of the mode check are sorted by Q. A sector that several annealed populations visit and the guide has "
+        "less than a third of is missing from the guide: ln Z is low by that weight, and averages are those of the "
+        "other sectors. One that the guide fills and no chain ever visits says the same of the chains.",
     ),
     "topology-frozen": Explanation(
         "Hamiltonian chains never change the topological charge",
