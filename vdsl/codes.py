@@ -153,8 +153,8 @@ CODES: dict[str, Explanation] = {
     "topology-frozen": Explanation(
         "Hamiltonian chains never change the topological charge",
         "Between sectors lie configurations with a plaquette near -1, which small steps hardly cross at weak coupling. "
-        "The model has weight in other sectors and no chain of the mode check left its own, so ⟨Q²⟩ of a chain would be "
-        "that of its start. Averages of the guide do not rest on the chains: it draws sectors directly.",
+        "The model has weight in other sectors and no chain of the mode check left its own, so ⟨Q²⟩ of a chain would "
+        "be that of its start. Averages of the guide do not rest on the chains: it draws sectors directly.",
     ),
     "annealing-too-fast": Explanation(
         "populations that were annealed apart from each other disagree",
