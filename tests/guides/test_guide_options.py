@@ -36,7 +36,7 @@ temperature 1
 LINKS = """
 lattice square(4, 4)
 field theta : angle on links
-interaction wilson = -sum(p in plaquettes: cos(circulation(theta, p)))
+interaction wilson = -sum(p in plaquettes: cos(circulation(theta, p)) + 0.2 * cos(2 * circulation(theta, p)))
 temperature 1
 """
 

@@ -85,7 +85,7 @@ class LoopNet(eqx.Module):
             found[shift == count // 2].append((re * weight, im * weight))
         rows = [found[True][0]]
         if self.planes:
-            rows.append(tuple(sum(part) / (count - 2) for part in zip(*found[False], strict=True)))  # type: ignore
+            rows.append(tuple(sum(part) / (count - 2) for part in zip(*found[False], strict=True)))
         return jnp.stack([r for r, _ in rows]), jnp.stack([i for _, i in rows])
 
     def _gathered(self, values: Array, near: Array) -> Array:

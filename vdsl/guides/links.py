@@ -78,7 +78,9 @@ def _turn(lattice: Lattice, mu: int, sites: np.ndarray, reach: int) -> tuple[np.
     number = lattice.link_number
     sites = sites[number[sites, mu] >= 0]
     others = [nu for nu in range(lattice.n_axes) if nu != mu]
-    staples, exists, near = [], [], []
+    staples: list[np.ndarray] = []
+    exists: list[np.ndarray] = []
+    near: list[np.ndarray] = []
     place = np.full(lattice.n_sites, -1)
     place[sites] = np.arange(len(sites))
     for side in (1, -1):
@@ -89,7 +91,7 @@ def _turn(lattice: Lattice, mu: int, sites: np.ndarray, reach: int) -> tuple[np.
                 moved, there = _moved(lattice, sites, corner)
                 links.append(np.where(there, number[moved, axis], -1))
             found = np.stack(links)
-            exists.append((found >= 0).all(0))
+            exists.append(np.all(found >= 0, axis=0))
             staples.append(np.maximum(found, 0))
             rows = []
             for a, b in places(reach):
