@@ -29,7 +29,7 @@ from jax import Array
 
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.gauge.algebra import Matrices, Quaternions, product, special_unitary, unit
-from vdsl.guides.gauge.spins import about, log_haar
+from vdsl.guides.gauge.spins import about, haar
 from vdsl.guides.gauge.steps import (
     alias_cell,
     at,
@@ -367,7 +367,7 @@ def _draw_polar(u: Array, k: Array) -> tuple[Array, Array]:
     low, high = at(table, cell), at(table, cell + 1)
     place = inside_linear(u[1], low, high)
     alpha = (cell + place) * (math.pi / _POLAR)
-    return alpha, jnp.log(low + (high - low) * place) - jnp.log(total * (math.pi / _POLAR)) - log_haar(alpha)
+    return alpha, jnp.log(low + (high - low) * place) - jnp.log(total * (math.pi / _POLAR)) - jnp.log(haar(alpha))
 
 
 def _polar_log_prob(k: Array, alpha: Array) -> Array:
@@ -377,4 +377,4 @@ def _polar_log_prob(k: Array, alpha: Array) -> Array:
     low, high = at(table, cell), at(table, cell + 1)
     total = jnp.sum(0.5 * (table[:, 1:] + table[:, :-1]), 1) * (math.pi / _POLAR)
     tiny = jnp.finfo(k.dtype).tiny
-    return jnp.log(jnp.maximum(low + (high - low) * (place - cell), tiny)) - jnp.log(total) - log_haar(alpha)
+    return jnp.log(jnp.maximum(low + (high - low) * (place - cell), tiny)) - jnp.log(total) - jnp.log(haar(alpha))

@@ -51,19 +51,20 @@ class Angles(eqx.Module):
     alias: Array
 
     def sample(self, u: Array) -> tuple[Array, Array]:
-        """Angles and ln of their density in dα, from uniform numbers (3, …)."""
+        """Angles and ln of their density in the Haar measure, from uniform numbers (3, …)."""
         cell = alias_cell(u[0], u[1], self.accept, self.alias)
         low, high = self.density[cell], self.density[cell + 1]
-        place = inside_linear(u[2], low, high)
-        return (cell + place) * (math.pi / self.accept.shape[0]), jnp.log(low + (high - low) * place)
+        place = _inside(u[2], cell, low, high, self.accept.shape[0])
+        angle = (cell + place) * (math.pi / self.accept.shape[0])
+        return angle, jnp.log(_value(place, cell, low, high, self.accept.shape[0]) / haar(angle))
 
     def log_prob(self, angle: Array) -> Array:
-        """ln of the density in dα."""
+        """ln of the density in the Haar measure."""
         cells = self.accept.shape[0]
         place = angle * (cells / math.pi)
         cell = jnp.clip(place.astype(jnp.int32), 0, cells - 1)
         low, high = self.density[cell], self.density[cell + 1]
-        return jnp.log(low + (high - low) * jnp.clip(place - cell, 0, 1))
+        return jnp.log(_value(jnp.clip(place - cell, 0, 1), cell, low, high, cells) / haar(angle))
 
 
 class Spins(eqx.Module):
@@ -84,7 +85,7 @@ class Spins(eqx.Module):
         of_blind, of_holonomies, of_steps = uniforms(keys[0], (3, n, self.blind), (6, n), (steps, 4, n))
         towards_blind, ab, towards_steps = normals(keys[1], (n, self.blind, 3), (2, n, 4), (steps, n, 3))
         angle, log_q = self.plaquette.sample(of_blind)
-        log_q = jnp.sum(log_q - log_haar(angle), axis=1)
+        log_q = jnp.sum(log_q, axis=1)
         blind = about(angle, unit(towards_blind))
         if not self.closed:
             a, b = (
@@ -109,7 +110,7 @@ class Spins(eqx.Module):
         algebra = Quaternions(1)
         blind = plaquettes[:, : self.blind]
         angle = _angle(blind)
-        log_q = jnp.sum(self.plaquette.log_prob(angle) - log_haar(angle), axis=1)
+        log_q = jnp.sum(self.plaquette.log_prob(angle), axis=1)
         if not self.closed:
             return log_q
         rest = algebra.multiply(algebra.inverse(algebra.total(blind)), algebra.commutator(a, b))
@@ -121,9 +122,11 @@ class Spins(eqx.Module):
             place = alpha * (self._cells / math.pi)
             cell = jnp.clip(place.astype(jnp.int32), 0, self._cells - 1)
             low, high = at(density, cell), at(density, cell + 1)
-            log_p = jnp.log(low + (high - low) * jnp.clip(place - cell, 0, 1)) - _log_mass(density)
+            log_p = jnp.log(
+                _value(jnp.clip(place - cell, 0, 1), cell, low, high, self._cells) / (_mass(density) * haar(alpha))
+            )
             t = jnp.sum(_axis(plaquette) * _axis(rest), -1)
-            log_p = log_p - log_haar(alpha) + _cosine_log_prob(table, alpha, _angle(rest), t)
+            log_p = log_p + _cosine_log_prob(table, alpha, _angle(rest), t)
             return algebra.multiply(algebra.inverse(plaquette), rest), log_p
 
         informed = jnp.moveaxis(plaquettes[:, self.blind : -1], 1, 0)
@@ -152,13 +155,13 @@ class Spins(eqx.Module):
         half = jnp.sqrt(jnp.maximum(0.5 * (1 + s), 0)), jnp.sqrt(jnp.maximum(0.5 * (1 - s), 0))
         there = jnp.concatenate([half[0][:, None], -half[1][:, None] * jnp.cross(axis, across)], 1)
         spin = about(2 * math.pi * u[5], axis)
-        return about(angle, axis), algebra.multiply(unit(there), spin), log_q - log_haar(angle) + log_s
+        return about(angle, axis), algebra.multiply(unit(there), spin), log_q + log_s
 
     def _holonomies_log_prob(self, a: Array, b: Array) -> Array:
         algebra, angle = Quaternions(1), _angle(a)
         turned = algebra.multiply(algebra.multiply(b, a), algebra.inverse(b))
         s = jnp.sum(_axis(a) * _axis(turned), -1)
-        log_q = self.holonomy.log_prob(angle) - log_haar(angle)
+        log_q = self.holonomy.log_prob(angle)
         return log_q + _cosine_log_prob(self.log_g[0], angle, angle, s)
 
     # One plaquette
@@ -166,14 +169,14 @@ class Spins(eqx.Module):
     def _draw(self, u: Array, noise: Array, powers: Array, table: Array, rest: Array) -> tuple[Array, Array]:
         rho, axis = _angle(rest), _axis(rest)
         density = self._marginal(powers, rho)
-        cell, total = pick(0.5 * (density[:, 1:] + density[:, :-1]), u[0])
+        cell, total = pick(_masses(density), u[0])
         low, high = at(density, cell), at(density, cell + 1)
-        place = inside_linear(u[1], low, high)
+        place = _inside(u[1], cell, low, high, self._cells)
         alpha = (cell + place) * (math.pi / self._cells)
-        log_p = jnp.log(low + (high - low) * place) - jnp.log(total * (math.pi / self._cells))
+        log_p = jnp.log(_value(place, cell, low, high, self._cells) / (total * (math.pi / self._cells) * haar(alpha)))
         t, log_t = _draw_cosine(u[2:], table, alpha, rho)
         towards = t[:, None] * axis + jnp.sqrt(jnp.maximum(1 - t**2, 0))[:, None] * _across(noise, axis)
-        return about(alpha, unit(towards)), log_p - log_haar(alpha) + log_t
+        return about(alpha, unit(towards)), log_p + log_t
 
     def _marginal(self, powers: Array, rho: Array) -> Array:
         """The density of the class angle at the nodes (b, K + 1), not normalised."""
@@ -233,8 +236,10 @@ def _informed(u: np.ndarray, d: np.ndarray, plaquettes: int) -> int:
 
 def _angles(density: np.ndarray) -> Angles:
     density = np.maximum(density, 0)
-    density = density / (0.5 * (density[1:] + density[:-1]).sum() * np.pi / (len(density) - 1))
-    accept, alias = walker(density[1:] + density[:-1])
+    masses = 0.5 * (density[1:] + density[:-1])
+    masses[0], masses[-1] = density[1] / 3, density[-2] / 3
+    density = density / (masses.sum() * np.pi / len(masses))
+    accept, alias = walker(masses)
     return Angles(reals(density), reals(accept), integers(alias))
 
 
@@ -262,13 +267,33 @@ def _across(noise: Array, axis: Array) -> Array:
     return unit(noise - axis * jnp.sum(noise * axis, -1, keepdims=True))
 
 
-def log_haar(angle: Array) -> Array:
-    """ln of the density of Haar's class angle, (2/π) sin²α."""
-    return math.log(2 / math.pi) + 2 * jnp.log(jnp.maximum(jnp.abs(jnp.sin(angle)), 1e-12))
+def haar(angle: Array) -> Array:
+    """The density of Haar's class angle, (2/π) sin²α. Ratios of densities before logarithms: in single precision every
+    logarithm is a little off, and all plaquettes alike."""
+    return (2 / math.pi) * jnp.maximum(jnp.sin(angle) ** 2, 1e-24)
 
 
-def _log_mass(density: Array) -> Array:
-    return jnp.log(jnp.sum(0.5 * (density[:, 1:] + density[:, :-1]), axis=1) * (math.pi / (density.shape[1] - 1)))
+def _mass(density: Array) -> Array:
+    return jnp.sum(_masses(density), axis=1) * (math.pi / (density.shape[1] - 1))
+
+
+def _masses(density: Array) -> Array:
+    """Masses of the cells (b, K) in units of their width: linear inside, and quadratic where it vanishes as sin²α."""
+    inner = 0.5 * (density[:, 2:-1] + density[:, 1:-2])
+    return jnp.concatenate([density[:, 1:2] / 3, inner, density[:, -2:-1] / 3], 1)
+
+
+def _value(place: Array, cell: Array, low: Array, high: Array, cells: int) -> Array:
+    """The density at a place in a cell."""
+    linear = low + (high - low) * place
+    ends = jnp.where(cell == 0, high * place**2, low * (1 - place) ** 2)
+    return jnp.maximum(jnp.where((cell == 0) | (cell == cells - 1), ends, linear), 1e-30)
+
+
+def _inside(u: Array, cell: Array, low: Array, high: Array, cells: int) -> Array:
+    """The place in a cell below which there is the share u of its mass."""
+    ends = jnp.where(cell == 0, jnp.cbrt(u), 1 - jnp.cbrt(1 - u))
+    return jnp.where((cell == 0) | (cell == cells - 1), ends, inside_linear(u, low, high))
 
 
 # --- cosines ---------------------------------------------------------------------------------------------------------
