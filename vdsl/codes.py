@@ -609,8 +609,8 @@ CODES: dict[str, Explanation] = {
     ),
     "no-guide": Explanation(
         "no guide serves a field of this type",
-        "Guides exist for discrete, real, complex, angle, U(1) and sphere fields, and for SU(2) and SU(3) on links with "
-        "a gauge-invariant energy. The notes say what each guide lacks for the model as a whole.",
+        "Guides exist for discrete, real, complex, angle, U(1) and sphere fields, and for SU(2) and SU(3) on links "
+        "with a gauge-invariant energy. The notes say what each guide lacks for the model as a whole.",
     ),
     "unknown-guide": Explanation(
         "a guide that is not known",

@@ -92,10 +92,10 @@ def fit(
     """Trains to the end of the plan, saving on the way; continues from the checkpoint at `path` if there is one.
 
     `seconds` is the time for training if `steps` does not say how much there is to do. `start`: trained parameters of a
-    neighbouring point to begin with, unannealed, in place of fresh ones; `spent`: the seconds that they took. `guard` is
-    entered while training; what it gives is asked after every chunk whether to stop. `on_plan` is told the plan before
-    anything is trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at `path` belongs
-    to something else.
+    neighbouring point to begin with, unannealed, in place of fresh ones; `spent`: the seconds that they took.
+    `guard` is entered while training; what it gives is asked after every chunk whether to stop. `on_plan` is told the
+    plan before anything is trained. Raises Interrupted when asked to stop, VfeError `bad-checkpoint` if the file at
+    `path` belongs to something else.
     """
     saved = path if path is not None and path.exists() else None
     fresh = saved is None

@@ -1,4 +1,4 @@
-"""Halved: the same interactions on a lattice of half the side, where the guide of a large lattice can begin to learn."""
+"""Halved: the same interactions on half the side, where the guide of a large lattice can begin to learn."""
 
 from __future__ import annotations
 

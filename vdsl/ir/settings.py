@@ -75,7 +75,12 @@ GUIDE_OPTIONS: dict[str, dict[str, Option]] = {
     "continuous": {"steps": _STEPS, "width": _WIDTH},
     "multiscale": {"steps": _STEPS, "width": _WIDTH, "coarsest": Option("whole", 2, most=1024)},
     "tree": {},
-    "gauge_continuous": {"sweeps": _STEPS, "reach": _REACH, "hidden": _HIDDEN, "harmonics": Option("whole", 1, most=16)},
+    "gauge_continuous": {
+        "sweeps": _STEPS,
+        "reach": _REACH,
+        "hidden": _HIDDEN,
+        "harmonics": Option("whole", 1, most=16),
+    },
     "gauge_coupling": {"sweeps": _STEPS, "reach": _REACH, "hidden": _HIDDEN, "bins": Option("whole", 2, most=64)},
 }
 TRAIN_OPTIONS: dict[str, Option] = {
