@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 
@@ -56,14 +58,23 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_else_to_collect() -> Iterator[None]:
+    """What earlier tests of the process left on the heap is not walked through again while the parser is timed."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_within_a_second(name: str) -> None:
     text, code, exit_code = REFUSED[name]
-    start = time.process_time()
+    start = time.thread_time()  # other threads of the process are not the parser's work
     with pytest.raises(VfeError) as caught:
         parse(Source("hostile.vfe", text))
     message = str(caught.value)
-    assert time.process_time() - start < 1.0
+    assert time.thread_time() - start < 1.0
     assert caught.value.diagnostics[0].code == code
     assert caught.value.exit_code == exit_code
     assert len(caught.value.diagnostics) <= MAX_ERRORS
