@@ -43,7 +43,7 @@ class Half:
     problem: Problem
     choice: GuideChoice
     guide: Guide
-    carry: Callable[[Any], Any]
+    carry: Callable[[Any, Any], Any]
     shape: tuple[int, ...]
 
 
@@ -62,7 +62,7 @@ def begin(
     `seconds` is the time for all of training; where the settings count steps instead, every stage takes as many. With
     a directory every stage has its checkpoint there and a run that is continued goes on in the stage where it stopped.
     """
-    half = half_of(problem, choice)
+    half = half_of(problem, choice, guide)
     if half is None:
         return None
     began = time.monotonic()
@@ -88,19 +88,21 @@ def begin(
         guard=guard,
     )
     fresh = guide.init(jax.random.key(seed_of(settings)))
-    return Beginning({**fresh, **half.carry(fitted.params)}, time.monotonic() - began)
+    return Beginning(half.carry(fitted.params, fresh), time.monotonic() - began)
 
 
 def describe(problem: Problem, choice: GuideChoice) -> str:
     """The lattices that come first, the smallest first: "8×8, 16×16"; "" where there are none."""
-    half = half_of(problem, choice)
+    if registry.GUIDES[choice.name].transfer is None:
+        return ""
+    half = half_of(problem, choice, registry.build(choice, problem))
     if half is None:
         return ""
     before = describe(half.problem, half.choice)
     return (f"{before}, " if before else "") + "×".join(map(str, half.shape))
 
 
-def half_of(problem: Problem, choice: GuideChoice) -> Half | None:
+def half_of(problem: Problem, choice: GuideChoice, guide: Guide) -> Half | None:
     """The same problem on half the side, where there is one that the guide can learn from."""
     grow = registry.GUIDES[choice.name].transfer
     program = halved(problem.program)
@@ -115,11 +117,11 @@ def half_of(problem: Problem, choice: GuideChoice) -> Half | None:
         return None  # what serves a lattice need not serve its half; then there is no stage, and nothing is lost
     small_guide = registry.build(small_choice, small)
 
-    def carry(params: Any) -> Any:
-        return grow(params, small_choice, choice)
+    def carry(params: Any, fresh: Any) -> Any:
+        return grow(params, fresh, small_choice, choice)
 
     try:
-        jax.eval_shape(lambda key: carry(small_guide.init(key)), jax.random.key(0))
+        jax.eval_shape(lambda key: carry(small_guide.init(key), guide.init(key)), jax.random.key(0))
     except ValueError:
         return None  # the two are not built alike: see `transfer` of the guide
     return Half(small, small_choice, small_guide, carry, program.lattice.shape)

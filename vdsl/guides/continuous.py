@@ -164,12 +164,11 @@ def build_continuous(choice: GuideChoice, problem: Problem) -> Flow:
     )  # fmt: skip
 
 
-def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -> Params:
+def transfer(params: Params, fresh: Params, from_choice: GuideChoice, to_choice: GuideChoice) -> Params:
     """The flow's parameters of a small periodic lattice as a start on a larger one: same kernels, 0 beyond them.
 
     A weight belongs to a displacement; those that the small lattice does not have start at 0, those of half a side are
-    shared among the images that the small lattice cannot tell apart. The base has to be found anew on every lattice:
-    `{**guide.init(key), **transfer(…)}`. From L = 8 to 16 (φ⁴, λ = 5.113) that starts at ESS .27, a fresh flow at .001.
+    shared among the images that the small lattice cannot tell apart. The base stays `fresh`, that of the large lattice. From L = 8 to 16 (φ⁴, λ = 5.113) that starts at ESS .27, a fresh flow at .001.
     Raises ValueError for different structures.
     """
     old, new = from_choice.structure, to_choice.structure
@@ -181,7 +180,7 @@ def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -
         name: value @ matrix if value.shape[-1] == matrix.shape[0] and name in PAIR_KERNELS else value
         for name, value in flow["kernels"].items()
     }
-    return {"flow": flow}
+    return {**fresh, "flow": flow}
 
 
 # --- private ----------------------------------------------------------------------------------------------------------

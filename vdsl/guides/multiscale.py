@@ -1,112 +1,148 @@
-"""Multiscale: coarse sites first, then level by level those between them, each given all coarser ones nearby.
+"""Multiscale: coarse sites first, then level by level those between them, each given all that is known nearby.
 
-    q(x) = q(x_top) ∏_levels q(x_new | x_coarse)
+    q(x) = q(x_top) ∏_layers ∏_i q(x_i | window of i)
 
-A Gaussian z, the model's best one, is the start. On the coarsest level a flow over all its sites deforms it
-(`splitting`). At every finer level the new sites first follow their coarse neighbours by the Gaussian's own regression,
+A periodic lattice is thinned again and again; the coarsest sites are drawn one after another, and every refinement adds
+its new sites in two or more *layers* (colours), all sites of a layer at once. A conditional is that of `sequential`,
 
-    y_new = z_new + R (x_coarse − z_coarse),
+    ln q(x_i | window) = Σ_p (η_p^known + η_p^start + η_p^learned)(window) · x_i^p − ln Z,
 
-a triangular map of slope 1, and then move along a velocity that depends on what is near: coarse sites and new ones of
-other colours. Windows have the same number of sites at every level, weights are shared by displacement, levels halve,
-so that a sample costs O(volume) beside the Fourier transform of the Gaussian. At fresh parameters the map is the
-identity. The finest level of all, where the model allows it, is the exact conditional of a decimated sublattice.
+with the model's own potential on the site, the regression of a Gaussian stand-in on the window, and a small network.
+Sites of a layer are translations of each other: they have the same window and share one network. So there are few
+numbers to learn, they mean the same on a lattice of any size, and the signal that teaches them is a sum over the
+layer: its ratio to the score function's noise does not fall with the volume. Windows have the same number of sites at
+every level, so that a sample costs O(volume). The finest layer of all, where the model allows it, is the exact
+conditional of a decimated sublattice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.continuous import is_odd, typical_spread
-from vdsl.guides.decimation import decimate
-from vdsl.guides.flow import Bijection, Flow
-from vdsl.guides.gaussian import base_of, solve, structure_of
-from vdsl.guides.guide import GuideChoice, Params, Recipe
-from vdsl.guides.levels import Refinement, regression, thin, window
-from vdsl.guides.pairs import Element, PairClasses, closure, embedding, grid_coordinates, pair_classes, point_group
+from vdsl.guides.conditionals import Components, Inputs
+from vdsl.guides.decimation import Decimated, build_decimated, family_of, independent_units, strength
+from vdsl.guides.gaussian import solve, structure_of
+from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
+from vdsl.guides.latents import Codec, codec_of
+from vdsl.guides.levels import Refinement, thin, window
+from vdsl.guides.monomials import Monomials, build_feeling, features_of, monomials_of
+from vdsl.guides.pairs import grid_coordinates
+from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
-from vdsl.guides.splitting import Splitting, Turn, assemble, splitting
-from vdsl.guides.vectorfield import PAIR_KERNELS, Near, RealField
+from vdsl.guides.sequential import Learned
 
-_TOP = 32  # sites of the coarsest level, at most, if sides are even often enough
-_STEPS = 2  # at every level
-_WIDTH = 4
-_REACH, _WINDOW = 2.3, 24  # in units of the distance of nearest sites; sites
-_REGRESSORS = 36
-_RECIPE = Recipe("reparameterised", learning_rate=1e-2, batch=256, path_from=0.5)
+_TOP = 16  # sites of the coarsest level, at most, if sides are even often enough
+_MOST_TOP = 64
+_HIDDEN = 32
+_WINDOW, _REACH = 24, 6.0  # sites; in units of the distance of nearest sites
+_FLOOR = 1e-3  # of the coefficient of the highest power, in units of the site's own length
+_RECIPE = Recipe("score", learning_rate=4e-3, batch=256)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Sites drawn at once (T,), or in turn at the top; parents (T, P): sites, or their number where there is none.
+
+    key: what the layer's network belongs to, (distance of nearest sites, displacements of the parents); () at the top.
+    """
+
+    sites: np.ndarray
+    parents: np.ndarray
+    key: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Structure:
     """What `build` needs again."""
 
+    rest: np.ndarray
+    layers: tuple[Layer, ...]
+    hidden: int
     odd: bool
-    top: np.ndarray
-    refinements: tuple[Refinement, ...]
-    group: tuple[Element, ...]
-    steps: int
-    width: int
-    pairs: PairClasses  # of the coarsest sites
-    keys: tuple[tuple[tuple[int, ...], ...], ...]  # of each level's kernels, in their order: see `_turns`
 
 
-class Level(eqx.Module):
-    """One refinement: rows of coarse and new sites, the regression of new on coarse ones, and the flow of the new.
+class Multiscale(Guide):
+    """See the module. Latents are raw values (V, b), those of decimated sites 0. top: sites in turn, their own nets."""
 
-    near (new, m) into the coarse sites, `weights` (new, m).
-    """
+    beta: Array
+    top: Learned
+    layers: tuple[Learned, ...]
+    decimated: Decimated
+    kept: Array  # (V, 1): 1 where values are latent
+    codec: Codec = eqx.field(static=True)
+    hints: Recipe = eqx.field(static=True)
+    bytes_each: int = eqx.field(static=True)
 
-    coarse: Array
-    new: Array
-    near: Array
-    weights: Array
-    flow: Splitting
+    def recipe(self) -> Recipe:
+        return self.hints
 
-
-class Multiscale(Bijection):
-    """See the module. top: rows of the coarsest sites; `unit`: the typical width of a variable."""
-
-    top: Array
-    top_flow: Splitting
-    levels: tuple[Level, ...]
-    unit: Array
+    def bytes_per_sample(self) -> int:
+        return self.bytes_each
 
     def init(self, key: Array) -> Params:
-        return {"top": self.top_flow.init(key), "levels": [level.flow.init(key) for level in self.levels]}
+        keys = jax.random.split(key, 1 + len(self.layers))
+        layers = [part.net.init(k, part.inputs.at(integers([0]))) for part, k in zip(self.layers, keys[1:], strict=True)]
+        return {"top": self.top.net.init(keys[0], self.top.inputs), "layers": layers}
 
-    def forward(self, params: Params, z: Array) -> tuple[Array, Array]:
-        start = z.T / self.unit
-        moved, log_det = self.top_flow.forward(params["top"], start[self.top])
-        x = start.at[self.top].set(moved, unique_indices=True)
-        for level, own in zip(self.levels, params["levels"], strict=True):
-            y = start[level.new] + self._follow(level, x, start)
-            block, change = level.flow.forward(own, jnp.concatenate([x[level.coarse], y]))
-            x = x.at[level.new].set(block[level.coarse.shape[0] :], unique_indices=True)
-            log_det = log_det + change
-        return x.T * self.unit, log_det
+    def draw_latent(self, params: Params, key: Array, n: int, scale: Array) -> tuple[Array, Array]:
+        z = self.sample_latent(params, key, n, scale)
+        return z, self.latent_log_prob(params, z, scale)
 
-    def inverse(self, params: Params, x: Array) -> tuple[Array, Array]:
-        end = x.T / self.unit
-        moved, log_det = self.top_flow.inverse(params["top"], end[self.top])
-        z = end.at[self.top].set(moved, unique_indices=True)
-        for level, own in zip(self.levels, params["levels"], strict=True):
-            block, change = level.flow.inverse(own, jnp.concatenate([end[level.coarse], end[level.new]]))
-            back = block[level.coarse.shape[0] :] - self._follow(level, end, z)
-            z = z.at[level.new].set(back, unique_indices=True)
-            log_det = log_det + change
-        return z.T * self.unit, log_det
+    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
+        beta = scale * self.beta
+        values = jnp.zeros((self.kept.shape[0], n), self.kept.dtype)
+        features = features_of(self.decimated.species, values)
 
-    def _follow(self, level: Level, x: Array, z: Array) -> Array:
-        change = x[level.coarse] - z[level.coarse]
-        near = change.at[level.near].get(mode="fill", fill_value=0.0)
-        return jnp.einsum("im,imb->ib", level.weights, near)
+        def in_turn(carry: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            number, k = inputs[0][None], inputs[1]
+            eta = self.top.at(number).eta(jax.tree.map(lambda p: p[number], params["top"]), *carry[1:], beta)
+            return _put(carry, self.top, number, self.top.family.sample(k, eta)), None
+
+        keys = jax.random.split(key, 1 + len(self.layers))
+        numbers = jnp.arange(self.top.variables.shape[0])
+        state = jax.lax.scan(in_turn, (values, features), (numbers, jax.random.split(keys[0], len(numbers))))[0]
+        for part, own, k in zip(self.layers, params["layers"], keys[1:], strict=True):
+            drawn = part.family.sample(k, part.eta(own, state[1], beta))
+            state = _put(state, part, slice(None), drawn)
+        return state[0]
+
+    def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
+        beta = scale * self.beta
+        features = features_of(self.decimated.species, z)
+        parts = list(zip((self.top, *self.layers), (params["top"], *params["layers"]), strict=True))
+        eta = jnp.concatenate([part.eta(own, features, beta) for part, own in parts])
+        at = jnp.concatenate([part.variables for part, _ in parts])
+        return self.top.family.log_prob(eta, z[at]).sum(0)  # of all at once: compiled once
+
+    def latent_energy(self, z: Array, scale: Array) -> Array:
+        return self.decimated.reduced_energy(z, scale * self.beta)
+
+    def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
+        key_z, key_rest = jax.random.split(key)
+        z, log_q = self.draw_latent(params, key_z, n, jnp.ones(()))
+        values, log_rest = self.decimated.sample(key_rest, z, self.beta)
+        return self.codec.decode(values), log_q + log_rest
+
+    def log_prob(self, params: Params, x: Configuration) -> Array:
+        values = self.codec.encode(x)
+        log_q = self.latent_log_prob(params, values * self.kept, jnp.ones(()))
+        return log_q + self.decimated.log_prob(values, self.beta)
+
+
+def _put(state: tuple[Array, Array], part: Learned, which: Any, drawn: Array) -> tuple[Array, Array]:
+    """(values, features) with the sites of a layer drawn."""
+    values, features = state
+    encoded = part.species.encode(drawn)
+    return values.at[part.variables[which]].set(drawn), features.at[part.rows[which]].set(encoded)
 
 
 def choose_multiscale(problem: Problem) -> GuideChoice:
@@ -116,141 +152,220 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
         raise cannot_serve(
             "multiscale", "it is for one real field on a lattice of one site per cell", "use `continuous`"
         )
+    if problem.expansion.opaque:
+        terms = ", ".join(f"`{name}`" for name, _ in problem.expansion.opaque)
+        raise cannot_serve("multiscale", f"{terms} is no polynomial of the field", "use `continuous`")
     if structure_of(problem).band is not None:
         raise cannot_serve("multiscale", "it needs a periodic lattice and translations", "use `continuous`")
-    found = decimate(problem)
-    kept = np.ones(chart.size) if found is None else found[0]
+    monomials = monomials_of(problem.expansion)
+    rest = independent_units(monomials)
+    kept = np.setdiff1d(np.arange(chart.size), rest)
     cell = grid_coordinates(chart)[1]
     options = problem.options("multiscale")
-    top, refinements = thin(cell, chart.cells, np.flatnonzero(kept), options.get("coarsest", _TOP))
+    top, refinements = thin(cell, chart.cells, kept, options.get("coarsest", _TOP))
     if not refinements:
-        raise cannot_serve("multiscale", "its sides are odd, or too short, and cannot be halved", "use `continuous`")
-    group = tuple(closure(point_group(problem.expansion, chart), len(chart.cells)))
-    steps, width = options.get("steps", _STEPS), options.get("width", _WIDTH)
-    mask = np.zeros(chart.size)
-    mask[top] = 1.0
-    pairs = pair_classes(problem, mask)
-    keys = tuple(_turns(cell, chart.cells, r, group)[1] for r in refinements)
-    structure = Structure(is_odd(problem), top, tuple(refinements), group, steps, width, pairs, keys)
+        rest, kept = rest[:0], np.arange(chart.size)
+        top, refinements = thin(cell, chart.cells, kept, options.get("coarsest", _TOP))
+    if not refinements or len(top) > _MOST_TOP:
+        raise cannot_serve("multiscale", "its sides cannot be halved often enough", "use `autoregressive`")
+    layers = [_top(top, chart.size)]
+    for r in refinements:
+        layers += _layers(cell, chart.cells, r, options.get("window", _WINDOW))
+    hidden = options.get("hidden", _HIDDEN)
+    odd = bool(flip(monomials))
     sizes = [len(top), *(len(r.new) for r in refinements)]
-    left = chart.size - int(kept.sum())
     reason = (
-        f"coarse sites first, then {len(refinements)} refinements, each given the coarser sites nearby"
-        + (f"; the last {left} sites are summed and sampled exactly" if left else "")
-        + ": the cost of a sample grows like the volume"
+        f"coarse sites first, then {len(refinements)} refinements, each given what is known nearby, all sites of a "
+        "layer by one network"
+        + (f"; the last {len(rest)} sites are summed and sampled exactly" if len(rest) else "")
+        + ": a sample costs a time proportional to the volume"
     )
     description = {
-        "variables": int(kept.sum()),
+        "variables": len(kept),
         "sites by level": sizes,
-        "steps": steps,
-        "width": width,
-        "symmetry built in": "sign flip" if structure.odd else "none",
-        "weights shared by": f"translations and a point group of {len(group)}, within a level",
+        "layers": len(layers) - 1,
+        "window": max(layer.parents.shape[1] for layer in layers[1:]),
+        "hidden units": hidden,
+        "symmetry built in": "sign flip" if odd else "none",
+        "weights shared by": "translations, within a layer",
     }
-    return GuideChoice("multiscale", reason, description, structure)
+    return GuideChoice("multiscale", reason, description, Structure(rest, tuple(layers), hidden, odd))
 
 
-def build_multiscale(choice: GuideChoice, problem: Problem) -> Flow:
+def build_multiscale(choice: GuideChoice, problem: Problem) -> Multiscale:
     """The guide at θ."""
-    structure = choice.structure
-    chart = problem.chart
-    if chart is None:
-        raise cannot_serve("multiscale", "not all of its fields are real", "leave the choice to vdsl")
-    kept, remainder = decimate(problem) or (np.ones(chart.size), None)
-    gaussian = structure_of(problem)
-    optimum = solve(problem, gaussian)
-    base = base_of(problem, gaussian, optimum, kept, True)
-    kernel = np.fft.ifftn(1 / optimum.precision[..., 0, 0].real).real
-    field = RealField(structure.width, 1, structure.odd)
-    pairs = structure.pairs
-    top = splitting(field, pairs.pair, pairs.site, pairs.partitions, structure.steps, structure.steps, False)
-    recompute = chart.size > 256
-    levels = tuple(_level(problem, r, kernel, field, structure, recompute) for r in structure.refinements)
-    rows = np.sort(structure.top)
-    bijection = Multiscale(integers(rows), top, levels, reals(typical_spread(problem)))
-    return Flow(
-        reals(1 / problem.temperature), problem.flat_energy(), reals(kept), base, bijection, remainder, chart,
-        _RECIPE, 64 * structure.width * chart.size,
-    )  # fmt: skip
+    structure: Structure = choice.structure
+    monomials, beta = monomials_of(problem.expansion), 1 / problem.temperature
+    n = monomials.n_units
+    rank = np.full(n, len(structure.layers))
+    for number, layer in enumerate(structure.layers):
+        rank[layer.sites] = number
+    stand_in = _stand_in(problem, monomials, beta)
+    top, *layers = (_learned(problem, monomials, structure, layer, rank, stand_in, beta) for layer in structure.layers)
+    kept = np.ones((n, 1))
+    kept[structure.rest] = 0
+    width = sum(part.rows.size + part.inputs.scalars.size for part in (top, *layers))
+    return Multiscale(
+        beta=reals(beta),
+        top=top,
+        layers=tuple(layers),
+        decimated=build_decimated(monomials, structure.rest, beta),
+        kept=reals(kept),
+        codec=codec_of(problem.program, monomials.species),
+        hints=_RECIPE,
+        bytes_each=4096 + 8 * width + 400 * n,
+    )
 
 
-def transfer(params: Params, from_choice: GuideChoice, to_choice: GuideChoice) -> Params:
-    """The flow's parameters of a small periodic lattice as a start on a larger one, refinement by refinement.
+def transfer(params: Params, fresh: Params, from_choice: GuideChoice, to_choice: GuideChoice) -> Params:
+    """Networks of a small periodic lattice as a start on a larger one: layer by layer, parent by parent.
 
-    Refinements correspond by the distance of their sites, the finest to the finest; those that only the larger lattice
-    has start at rest, as does its coarsest level unless its sites are as far apart as those of the small one. Within a
-    level a weight belongs to a displacement, and one that the other does not have is left out or 0. The base has to be
-    found anew. Raises ValueError for different structures.
+    Layers correspond by the distance of their sites, the finest to the finest, parents by their displacement; what only
+    the larger lattice has starts afresh. Raises ValueError for different structures.
     """
     old, new = from_choice.structure, to_choice.structure
-    alike = (old.odd, old.group, old.steps, old.width) == (new.odd, new.group, new.steps, new.width)
-    if not alike or not old.pairs.keys or not new.pairs.keys:
-        raise ValueError("the two flows differ in more than the size of a periodic lattice")
-    known = {
-        r.spacing: (own, keys) for r, own, keys in zip(old.refinements, params["flow"]["levels"], old.keys, strict=True)
-    }
-    example = params["flow"]["levels"][0]
-    levels = []
-    for r, keys in zip(new.refinements, new.keys, strict=True):
-        own, had = known.get(r.spacing, (_at_rest(example), old.keys[0]))
-        matrix = reals([[float(a == b) for b in keys] for a in had])
-        levels.append(_carried(own, matrix))
-    same = old.refinements[0].spacing == new.refinements[0].spacing
-    top = params["flow"]["top"] if same else _at_rest(params["flow"]["top"])
-    return {"flow": {"top": _carried(top, reals(embedding(old.pairs, new.pairs))), "levels": levels}}
+    if (old.odd, old.hidden) != (new.odd, new.hidden):
+        raise ValueError("the two guides differ in more than the size of a periodic lattice")
+    known = {layer.key[0]: (layer.key[1], own) for layer, own in zip(old.layers[1:], params["layers"], strict=True)}
+    layers = []
+    for layer, own in zip(new.layers[1:], fresh["layers"], strict=True):
+        name, moves = layer.key
+        layers.append(_carried(own, known[name][1], known[name][0], moves) if name in known else own)
+    return {**fresh, "layers": layers}
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
-def _level(
-    problem: Problem, r: Refinement, kernel: np.ndarray, field: RealField, structure: Structure, recompute: bool
-) -> Level:
-    chart: Any = problem.chart
-    sides, cell = chart.cells, grid_coordinates(chart)[1]
+@dataclass(frozen=True)
+class _StandIn:
+    """A Gaussian in the place of the model: mean, covariance by displacement (*cells), and what it has on a site.
 
-    def covariance(move: np.ndarray) -> np.ndarray:
-        return kernel[tuple(np.moveaxis(move % np.array(sides), -1, 0))]
+    On a site it has e^{−a(x − μ)²/2 − g(x − μ)}, which stands for the model's own potential there.
+    """
 
-    near = window(cell, sides, r.new, r.coarse, 6 * r.spacing, _REGRESSORS)
-    weights = regression(near, covariance)
-    turns, keys = _turns(cell, sides, r, structure.group)
-    flow = assemble(field, turns, 1, (len(keys), 1), structure.steps, structure.steps, recompute)
-    return Level(integers(r.coarse), integers(r.new), integers(near.places), reals(weights), flow)
+    mean: float
+    covariance: np.ndarray
+    curvature: float
+    slope: float
 
 
-def _turns(
-    cell: np.ndarray, sides: tuple[int, ...], r: Refinement, group: tuple[Element, ...]
-) -> tuple[list[Turn], tuple[tuple[int, ...], ...]]:
-    """One turn for each colour of new sites; and what the kernels belong to, (from a coarse site, displacement…)."""
-    sites, coarse = np.concatenate([r.coarse, r.new]), len(r.coarse)
-    turns, numbers = [], {}  # type: tuple[list[Turn], dict[tuple[int, ...], int]]
+def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
+    optimum = solve(problem, structure_of(problem))
+    covariance = np.fft.ifftn(1 / optimum.precision[..., 0, 0].real).real
+    mean, variance = float(optimum.mean[0]), float(covariance.flat[0])
+    powers = np.zeros(monomials.species[0].features + 1)  # of βV
+    for rows, c in monomials.products:
+        if rows.shape[1] == 1:
+            first = rows[:, 0] < monomials.species[0].features
+            np.add.at(powers, rows[first, 0] + 1, beta * c[first])
+    x, w = np.polynomial.hermite_e.hermegauss(32)
+    at, w = mean + np.sqrt(variance) * x, w / w.sum()
+    potential = np.polynomial.Polynomial(powers)
+    return _StandIn(mean, covariance, float(w @ potential.deriv(2)(at)), float(w @ potential.deriv(1)(at)))
+
+
+def _top(sites: np.ndarray, missing: int) -> Layer:
+    parents = np.full((len(sites), max(len(sites) - 1, 1)), missing)
+    for k in range(len(sites)):
+        parents[k, :k] = sites[:k]
+    return Layer(sites, parents, ())
+
+
+def _layers(cell: np.ndarray, sides: tuple[int, ...], r: Refinement, most: int) -> list[Layer]:
+    found = []
     for c in range(int(r.colour.max()) + 1):
-        mine = coarse + np.flatnonzero(r.colour == c)
-        rest = np.setdiff1d(np.arange(len(sites)), mine)
-        around = window(cell, sides, sites[mine], sites[rest], _REACH * r.spacing, _WINDOW)
-        index = []
-        for column, move in zip(around.places.T, around.moves, strict=True):
-            first = int(column[column < len(rest)][0])
-            key = (int(rest[first] < coarse), *_representative(move, group))
-            index.append(numbers.setdefault(key, len(numbers)))
-        order = np.concatenate([mine, rest])
-        pairing = Near(integers(around.places), integers(index))
-        turns.append(Turn(integers(order), integers(np.argsort(order)), pairing, integers(np.zeros(len(mine)))))
-    return turns, tuple(numbers)
+        mine, known = r.new[r.colour == c], np.concatenate([r.coarse, r.new[r.colour < c]])
+        near = window(cell, sides, mine, known, _REACH * r.spacing, most)
+        parents = np.append(known, len(cell))[near.places]
+        moves = tuple(tuple(int(m) for m in move) for move in near.moves)
+        found.append(Layer(mine, parents, ((r.spacing, c), moves)))
+    return found
 
 
-def _carried(own: Params, matrix: Array) -> Params:
-    """A flow's parameters with its pair kernels taken to other classes."""
-    kernels = {k: v @ matrix if k in PAIR_KERNELS else v for k, v in own["kernels"].items()}
-    return {**own, "kernels": kernels}
+def _learned(
+    problem: Problem,
+    monomials: Monomials,
+    structure: Structure,
+    layer: Layer,
+    rank: np.ndarray,
+    stand_in: _StandIn,
+    beta: float,
+) -> Learned:
+    """The sites of a layer; everything but their windows has a leading 1 where they share one network."""
+    s, chart = monomials.species[0], problem.chart
+    n, sides, cell = monomials.n_units, np.array(chart.cells), grid_coordinates(chart)[1]
+    if not layer.key:
+        rank = rank.copy()
+        rank[layer.sites] = np.arange(len(layer.sites)) - len(layer.sites)
+    feeling = build_feeling(monomials, layer.sites, rank)
+    size = s.features
+    each = range(1 if layer.key else len(layer.sites))
+    weights, shift = np.zeros((len(each), layer.parents.shape[1])), np.zeros((len(each), size))
+    length = float(np.sqrt(stand_in.covariance.flat[0]))
+    for k in each:
+        there = np.flatnonzero(layer.parents[k] < n)
+        at = cell[layer.parents[k, there]]
+        own = cell[layer.sites[k]]
+        between = stand_in.covariance[tuple(np.moveaxis((at[:, None] - at[None]) % sides, -1, 0))]
+        towards = stand_in.covariance[tuple(((at - own) % sides).T)]
+        regression = np.linalg.solve(between, towards)
+        precision = 1 / (stand_in.covariance.flat[0] - regression @ towards)
+        weights[k, there] = precision * regression - _direct(monomials, layer.sites[k], layer.parents[k, there], beta)
+        shift[k, 0] = (
+            precision * stand_in.mean * (1 - regression.sum()) - stand_in.curvature * stand_in.mean + stand_in.slope
+        )
+        shift[k, 1] = (stand_in.curvature - precision) / 2
+    rows = np.where(layer.parents < n, s.row + layer.parents * s.features, monomials.n_rows + 1)
+    unit = length ** -np.arange(1.0, size + 1)
+    many = np.ones((len(each), 1))
+    inputs = Inputs(
+        scalars=integers(rows),
+        scale=reals(length * np.ones((len(each), rows.shape[1]))),
+        odd=reals(float(structure.odd) * np.ones((len(each), rows.shape[1]))),
+        scalar_weights=reals(weights * length * length),
+        vectors=integers(np.full((len(rows), 1, 0), monomials.n_rows + 1)),
+        vector_weights=reals(np.zeros((len(each), 0))),
+        awake=reals(np.ones(len(each))),
+    )
+    parity = tuple(structure.odd and f % 2 == 0 for f in range(size))
+    return Learned(
+        feeling=feeling,
+        family=family_of(s, max(strength(feeling, beta), 1.0)),
+        net=Components(structure.hidden, parity, 1, rows.shape[1], structure.odd, not structure.odd),
+        inputs=inputs,
+        shift=reals(shift),
+        unit=reals(many * unit),
+        floor=reals(-_FLOOR * unit[-1] * many[:, 0]),
+        variables=integers(layer.sites[:, None]),
+        rows=integers(monomials.rows_of(layer.sites)),
+        levels=integers(np.zeros((0, 1))),
+        free=reals(np.ones(len(layer.sites))),
+        species=s,
+    )
 
 
-def _at_rest(own: Params) -> Params:
-    """The same without a velocity."""
-    return {**own, "kernels": {k: jnp.zeros_like(v) for k, v in own["kernels"].items()}}
+def _direct(monomials: Monomials, site: int, parents: np.ndarray, beta: float) -> np.ndarray:
+    """−β times the coefficients of x_site · x_parent: what is known of them already."""
+    s = monomials.species[0]
+    out = np.zeros(monomials.n_units)
+    for rows, c in monomials.products:
+        if rows.shape[1] == 2:
+            plain = (rows - s.row) % s.features == 0
+            unit = (rows - s.row) // s.features
+            for a, b in ((0, 1), (1, 0)):
+                chosen = plain.all(1) & (unit[:, a] == site)
+                np.add.at(out, unit[chosen, b], -beta * c[chosen])
+    return out[parents]
 
 
-def _representative(move: np.ndarray, group: tuple[Element, ...]) -> tuple[int, ...]:
-    """The largest image of a displacement under the point group: one for each orbit."""
-    return max(tuple(int(move[a]) * s for a, s in zip(axes, signs, strict=True)) for axes, signs in group)
+def _carried(fresh: Params, own: Params, had: Sequence[tuple[int, ...]], moves: Sequence[tuple[int, ...]]) -> Params:
+    """A layer's network with the columns of its parents sorted anew."""
+    place = {move: k for k, move in enumerate(had)}
+    pairs = [(k, place[move]) for k, move in enumerate(moves) if move in place]
+    to, source = integers([k for k, _ in pairs]), integers([k for _, k in pairs])
+    out = dict(own)
+    for name in ("skip", "odd", "even"):
+        if name in own:
+            out[name] = fresh[name].at[..., to].set(own[name][..., source])
+    return out

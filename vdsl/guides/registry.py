@@ -294,13 +294,13 @@ def _default_continuous(problem: Problem) -> GuideChoice:
 class Entry:
     """A registered guide: how it is chosen and how it is built. Every entry faces every law in the tests.
 
-    transfer(params, from, to): the trained parameters of one choice as a start for another that is built alike on a
-    larger lattice (a part of them may be missing: that is found anew). Raises ValueError where they are not alike.
+    transfer(params, fresh, from, to): the trained parameters of one choice as a start for another that is built alike
+    on a larger lattice; what the smaller one cannot know is left `fresh`. Raises ValueError where they are not alike.
     """
 
     choose: Callable[[Problem], GuideChoice]
     build: Callable[[GuideChoice, Problem], Guide]
-    transfer: Callable[[Params, GuideChoice, GuideChoice], Params] | None = None
+    transfer: Callable[[Params, Params, GuideChoice, GuideChoice], Params] | None = None
 
 
 DISCRETE: dict[str, Entry] = {

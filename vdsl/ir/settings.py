@@ -73,7 +73,11 @@ GUIDE_OPTIONS: dict[str, dict[str, Option]] = {
         "hidden": _HIDDEN,
     },
     "continuous": {"steps": _STEPS, "width": _WIDTH},
-    "multiscale": {"steps": _STEPS, "width": _WIDTH, "coarsest": Option("whole", 2, most=1024)},
+    "multiscale": {
+        "hidden": _HIDDEN,
+        "window": Option("whole", 2, most=256),
+        "coarsest": Option("whole", 2, most=64),
+    },
     "tree": {},
     "gauge_continuous": {
         "sweeps": _STEPS,
