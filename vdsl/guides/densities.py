@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -105,13 +107,8 @@ class Line(Family):
         return (table.low + t * table.step)[:, None]
 
     def log_prob(self, eta: Array, values: Array) -> Array:
-        table = self._table(eta)
-        t = (values[:, 0] - table.low) / table.step
-        k = jnp.clip(jnp.floor(jax.lax.stop_gradient(t)), 0, self.nodes - 2)
-        g0, g1 = (_polynomial(eta, table.low + (k + j) * table.step) for j in (0, 1))
-        inside = g0 + (g1 - g0) * (jnp.clip(t, 0, self.nodes - 1) - k)
-        beyond = table.rates[0] * jnp.minimum(t, 0) - table.rates[1] * jnp.maximum(t - (self.nodes - 1), 0)
-        return inside + beyond - table.peak - jnp.log(table.total * table.step)
+        low, step = self._window(eta)
+        return _line_log_prob(eta, values[:, 0], low, step, self.nodes)
 
     def _table(self, eta: Array) -> Table:
         low, step = self._window(eta)
@@ -120,8 +117,7 @@ class Line(Family):
         f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
         least = 1.0 / self.nodes
         rates = jnp.maximum(rise[0], least), jnp.maximum(-rise[-1], least)
-        cells = _cell_masses(f[:-1], f[1:], rise)
-        masses = jnp.concatenate([(f[0] / rates[0])[None], cells, (f[-1] / rates[1])[None]])
+        masses = jnp.concatenate([(f[0] / rates[0])[None], _cell_masses(f, rise), (f[-1] / rates[1])[None]])
         return Table(low, step, peak, masses, jnp.sum(masses, axis=0), rates)
 
     def _window(self, eta: Array) -> tuple[Array, Array]:
@@ -145,41 +141,28 @@ class Circle(Family):
     nodes: int = eqx.field(static=True)
 
     def ln_z(self, eta: Array) -> Array:
-        return jax.nn.logsumexp(self._at_nodes(eta), axis=0) + math.log(2 * math.pi / self.nodes)
+        return jax.nn.logsumexp(self._at_nodes(eta)[1:], axis=0) + math.log(2 * math.pi / self.nodes)
 
     def sample(self, key: Array, eta: Array) -> Array:
         g = self._at_nodes(eta)
-        peak, masses, total = self._masses(g)
-        u = jax.random.uniform(key, total.shape, eta.dtype)
-        cell, rest = _locate(masses, u * total)
+        peak = jnp.max(g, axis=0)
+        masses = _cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
+        u = jax.random.uniform(key, peak.shape, eta.dtype)
+        cell, rest = _locate(masses, u * jnp.sum(masses, axis=0))
         g0, g1 = (self._between(eta, cell + j) for j in (0, 1))
         turn = (cell + _inverse(g0 - peak, g1 - g0, rest)) * (2 * math.pi / self.nodes)
         return _wrapped(turn)[:, None]
 
     def log_prob(self, eta: Array, values: Array) -> Array:
-        peak, _, total = self._masses(self._at_nodes(eta))
-        t = jnp.mod(values[:, 0], 2 * math.pi) * (self.nodes / (2 * math.pi))
-        k = jnp.clip(jnp.floor(jax.lax.stop_gradient(t)), 0, self.nodes - 1)
-        g0, g1 = (self._between(eta, k + j) for j in (0, 1))
-        return g0 + (g1 - g0) * (t - k) - peak - jnp.log(total * (2 * math.pi / self.nodes))
+        return _circle_log_prob(eta, values[:, 0], self.nodes)
 
     def _at_nodes(self, eta: Array) -> Array:
-        angles = np.arange(self.nodes) * (2 * np.pi / self.nodes)
-        waves = [w(p * angles) for p in range(1, eta.shape[1] // 2 + 1) for w in (np.cos, np.sin)]
-        return jnp.einsum("mf,tfb->mtb", jnp.asarray(np.stack(waves, 1), eta.dtype), eta)
+        """(M + 1, T, b): once around, the first node again at the end."""
+        angles = np.arange(self.nodes + 1) % self.nodes * (2 * np.pi / self.nodes)
+        return _dot(eta, _waves(jnp.asarray(angles, eta.dtype)[:, None, None], eta.shape[1]))
 
     def _between(self, eta: Array, k: Array) -> Array:
-        angle = k * (2 * math.pi / self.nodes)
-        total = jnp.zeros_like(eta[:, 0])
-        for p in range(1, eta.shape[1] // 2 + 1):
-            total = total + eta[:, 2 * p - 2] * jnp.cos(p * angle) + eta[:, 2 * p - 1] * jnp.sin(p * angle)
-        return total
-
-    def _masses(self, g: Array) -> tuple[Array, Array, Array]:
-        peak = jax.lax.stop_gradient(jnp.max(g, axis=0))
-        f = jnp.exp(g - peak)
-        masses = _cell_masses(f, jnp.roll(f, -1, axis=0), jnp.roll(g, -1, axis=0) - g)
-        return peak, masses, jnp.sum(masses, axis=0)
+        return _dot(eta, _waves(k * (2 * math.pi / self.nodes), eta.shape[1]))
 
 
 class Sphere(Family):
@@ -194,8 +177,7 @@ class Sphere(Family):
         kappa, _ = self._axis(eta)
         g = kappa * t + eta[:, self.n] * t**2 + jacobian
         if self.n == 3:
-            peak, _, total = self._masses(g)
-            return peak + jnp.log(total * width) + self._area()
+            return _log_total(g) + math.log(width) + self._area()
         edge = jnp.ones(self.nodes).at[jnp.array([0, -1])].set(0.5 if self.n == 2 else 0.0)
         return jax.nn.logsumexp(g, axis=0, b=edge[:, None, None]) + math.log(width) + self._area()
 
@@ -204,9 +186,10 @@ class Sphere(Family):
         t_nodes, jacobian, _ = self._grid(eta.dtype)
         kappa, axis = self._axis(eta)
         g = kappa * t_nodes + eta[:, self.n] * t_nodes**2 + jacobian
-        peak, masses, total = self._masses(g)
-        u = jax.random.uniform(key_t, total.shape, eta.dtype)
-        cell, rest = _locate(masses, u * total)
+        peak = jnp.max(g, axis=0)
+        masses = _cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
+        u = jax.random.uniform(key_t, peak.shape, eta.dtype)
+        cell, rest = _locate(masses, u * jnp.sum(masses, axis=0))
         g0, g1 = (jnp.take_along_axis(g, (cell + j)[None].astype(int), axis=0)[0] for j in (0, 1))
         place = cell + _inverse(g0 - peak, g1 - g0, rest)
         t = self._of_place(place)
@@ -220,7 +203,7 @@ class Sphere(Family):
         t_nodes, jacobian, width = self._grid(eta.dtype)
         kappa, axis = self._axis(eta)
         g = kappa * t_nodes + eta[:, self.n] * t_nodes**2 + jacobian
-        peak, _, total = self._masses(g)
+        log_total = _log_total(g) + math.log(width)
         t = jnp.clip(jnp.sum(values * axis, axis=1), -1, 1)
         if self.n == 3:
             place, volume = (t + 1) / width, jnp.zeros_like(t)
@@ -229,7 +212,7 @@ class Sphere(Family):
             place, volume = jnp.arccos(inner) / width, (self.n - 2) * 0.5 * jnp.log1p(-(inner**2))
         k = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)), 0, self.nodes - 2).astype(int)
         g0, g1 = (jnp.take_along_axis(g, (k + j)[None], axis=0)[0] for j in (0, 1))
-        return g0 + (g1 - g0) * (place - k) - peak - jnp.log(total * width) - volume - self._area()
+        return g0 + (g1 - g0) * (place - k) - log_total - volume - self._area()
 
     def _axis(self, eta: Array) -> tuple[Array, Array]:
         h = eta[:, : self.n]
@@ -258,12 +241,6 @@ class Sphere(Family):
     def _area(self) -> float:
         """ln of the area of S^{n−2}: of what lies at one polar angle."""
         return math.log(2) + (self.n - 1) / 2 * math.log(math.pi) - math.lgamma((self.n - 1) / 2)
-
-    def _masses(self, g: Array) -> tuple[Array, Array, Array]:
-        peak = jax.lax.stop_gradient(jnp.max(g, axis=0))
-        f = jnp.exp(g - peak)
-        masses = _cell_masses(f[:-1], f[1:], g[1:] - g[:-1])
-        return peak, masses, jnp.sum(masses, axis=0)
 
 
 class Flip(Family):
@@ -330,20 +307,171 @@ def _radius(eta: Array) -> Array:
     return jnp.where(plain & (eta[:, 1] < 0), jnp.minimum(radius, quadratic), radius)
 
 
-def _cell_masses(f0: Array, f1: Array, rise: Array) -> Array:
-    """∫₀¹ f₀ e^{rise·s} ds = (f₁ − f₀)/rise, by its series where the rise is small."""
+def _cell_masses(f: Array, rise: Array) -> Array:
+    """∫₀¹ f₀ e^{rise·s} ds = (f₁ − f₀)/rise of the cells between nodes, by its series where the rise is small."""
+    f0, f1 = f[:-1], f[1:]
     small = jnp.abs(rise) < 0.3
     series = jnp.sqrt(f0 * f1 + jnp.finfo(f0.dtype).tiny) * (1 + rise**2 / 24 * (1 + rise**2 / 80))
     return jnp.where(small, series, (f1 - f0) / jnp.where(small, 1.0, rise))
 
 
+def _upper_share(f0: Array, f1: Array, rise: Array) -> Array:
+    """∫₀¹ s f₀ e^{rise·s} ds: the derivative of a cell's mass in the logarithm of f₁; the rest belongs to f₀."""
+    small = jnp.abs(rise) < 0.3
+    slope = jnp.where(small, 1.0, rise)
+    series = f0 * (1 / 2 + rise * (1 / 3 + rise * (1 / 8 + rise * (1 / 30 + rise / 144))))
+    return jnp.where(small, series, (f1 * (slope - 1) + f0) / slope**2)
+
+
+@jax.custom_jvp
+def _log_total(g: Array) -> Array:
+    """ln of the sum of all cells' masses (T, b), in steps, of a table with logarithms g (M, T, b).
+
+    Its derivative is written out: that of the formulas costs several times as much, and memory.
+    """
+    peak = jnp.max(g, axis=0)
+    return peak + jnp.log(jnp.sum(_cell_masses(jnp.exp(g - peak), g[1:] - g[:-1]), axis=0))
+
+
+@_log_total.defjvp
+def _log_total_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (g,), (change,) = primals, tangents
+    peak = jnp.max(g, axis=0)
+    f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
+    masses, upper = _cell_masses(f, rise), _upper_share(f[:-1], f[1:], rise)
+    total, nothing = jnp.sum(masses, axis=0), jnp.zeros_like(peak)[None]
+    weights = (jnp.concatenate([masses - upper, nothing]) + jnp.concatenate([nothing, upper])) / total
+    return peak + jnp.log(total), jnp.sum(weights * change, axis=0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _line_log_prob(eta: Array, x: Array, low: Array, step: Array, nodes: int) -> Array:
+    """ln q (T, b) of values x (T, b) by the table of `Line` on the given window, which does not count as varying."""
+    return _line_log_prob_and_slopes(eta, x, low, step, nodes)[0]
+
+
+@_line_log_prob.defjvp
+def _line_log_prob_jvp(nodes: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    log_q, by_eta, by_x = _line_log_prob_and_slopes(*primals, nodes)
+    return log_q, jnp.sum(by_eta * tangents[0], axis=1) + by_x * tangents[1]
+
+
+def _line_log_prob_and_slopes(
+    eta: Array, x: Array, low: Array, step: Array, nodes: int
+) -> tuple[Array, Array, Array]:
+    """ln q (T, b), its derivatives by η (T, F, b) and by x.
+
+    ∂ ln q/∂η_p = x^p, interpolated between nodes, − ⟨x^p⟩ in the same sense.
+    """
+    last, least = nodes - 1, 1.0 / nodes
+
+    def node(k: Array | int) -> Array:
+        at = low + k * step
+        return jnp.stack([at**p for p in range(1, eta.shape[1] + 1)])
+
+    def g(powers: Array) -> Array:
+        return _dot(eta, powers)
+
+    peak, total, sums = _moments(eta, node, nodes)
+    first, second, before, end = node(0), node(1), node(last - 1), node(last)
+    # beyond the first and the last node ln q goes on as a line; its rate counts as varying where it is not the least
+    rise0, rise1 = g(second) - g(first), g(before) - g(end)
+    rate0, rate1 = jnp.maximum(rise0, least), jnp.maximum(rise1, least)
+    turn0 = jnp.where(rise0 > least, second - first, 0.0)
+    turn1 = jnp.where(rise1 > least, before - end, 0.0)
+    left, right = jnp.exp(g(first) - peak) / rate0, jnp.exp(g(end) - peak) / rate1
+    total = total + left + right
+    sums = sums + left * (first - turn0 / rate0) + right * (end - turn1 / rate1)
+    t = (x - low) / step
+    k = jnp.clip(jnp.floor(t), 0, last - 1)
+    below, above = jnp.minimum(t, 0), jnp.maximum(t - last, 0)
+    log_f, rise, between = _interpolated(eta, node(k), node(k + 1), jnp.clip(t, 0, last) - k)
+    log_q = log_f + rate0 * below - rate1 * above - peak - jnp.log(total * step)
+    by_eta = between + turn0 * below - turn1 * above - sums / total
+    by_x = jnp.where(t < 0, rate0, jnp.where(t > last, -rate1, rise)) / step
+    return log_q, jnp.moveaxis(by_eta, 0, 1), by_x
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _circle_log_prob(eta: Array, angle: Array, nodes: int) -> Array:
+    """The same of angles (T, b), by the table of `Circle`."""
+    return _circle_log_prob_and_slopes(eta, angle, nodes)[0]
+
+
+@_circle_log_prob.defjvp
+def _circle_log_prob_jvp(nodes: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    log_q, by_eta, by_angle = _circle_log_prob_and_slopes(*primals, nodes)
+    return log_q, jnp.sum(by_eta * tangents[0], axis=1) + by_angle * tangents[1]
+
+
+def _circle_log_prob_and_slopes(eta: Array, angle: Array, nodes: int) -> tuple[Array, Array, Array]:
+    step = 2 * math.pi / nodes
+
+    def node(k: Array | int) -> Array:
+        return _waves(jnp.atleast_2d(k * jnp.asarray(step, eta.dtype)), eta.shape[1])
+
+    peak, total, sums = _moments(eta, node, nodes + 1)
+    t = jnp.mod(angle, 2 * math.pi) / step
+    k = jnp.clip(jnp.floor(t), 0, nodes - 1)
+    log_f, rise, between = _interpolated(eta, node(k), node(k + 1), t - k)
+    by_eta = between - sums / total
+    return log_f - peak - jnp.log(total * step), jnp.moveaxis(by_eta, 0, 1), rise / step
+
+
+def _moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tuple[Array, Array, Array]:
+    """The peak of g = η·features on the nodes, Σ of the cells' masses (T, b) in units of its exponential and of steps,
+    and its derivatives by η (F, T, b) at a fixed peak. A loop over nodes, whose features `node` says, (F, …)."""
+
+    def higher(k: Array, peak: Array) -> Array:
+        return jnp.maximum(peak, _dot(eta, node(k)))
+
+    def cell(carry: tuple[Array, ...], k: Array) -> tuple[tuple[Array, ...], None]:
+        before, g0, total, sums = carry
+        after = node(k)
+        g1 = _dot(eta, after)
+        f = jnp.exp(jnp.stack([g0, g1]) - peak)
+        mass, upper = _cell_masses(f, (g1 - g0)[None])[0], _upper_share(f[0], f[1], g1 - g0)
+        return (after, g1, total + mass, sums + (mass - upper) * before + upper * after), None
+
+    first = node(0)
+    start = _dot(eta, first)
+    peak = jax.lax.fori_loop(1, nodes, higher, start)
+    none = jnp.zeros_like(start)
+    carry = (first, start, none, jnp.zeros((eta.shape[1], *none.shape), none.dtype))
+    return peak, *jax.lax.scan(cell, carry, jnp.arange(1, nodes, dtype=eta.dtype))[0][2:]
+
+
+def _interpolated(eta: Array, low: Array, high: Array, share: Array) -> tuple[Array, Array, Array]:
+    """η·features between two nodes, its rise from one to the other, and its derivatives by η (F, T, b)."""
+    g, rise = _dot(eta, low), _dot(eta, high - low)
+    return g + rise * share, rise, low + (high - low) * share
+
+
+def _dot(eta: Array, features: Array) -> Array:
+    """Σ_f η_f features_f of (T, F, b) and (F, …)."""
+    return sum(eta[:, f] * features[f] for f in range(eta.shape[1]))
+
+
+def _waves(angle: Array, count: int) -> Array:
+    """cos θ, sin θ, cos 2θ, … (count, …)."""
+    return jnp.stack([wave(p * angle) for p in range(1, count // 2 + 1) for wave in (jnp.cos, jnp.sin)])
+
+
 def _locate(masses: Array, target: Array) -> tuple[Array, Array]:
-    """The cell in which the running sum of masses (K, T, b) passes the target, and what is left of it there."""
-    running = jnp.cumsum(masses, axis=0)
-    below = running <= target
-    cell = jnp.minimum(jnp.sum(below, axis=0), masses.shape[0] - 1)
-    before = jnp.max(jnp.where(below[:-1], running[:-1], 0.0), axis=0)
-    return cell.astype(target.dtype), jnp.maximum(target - before, 0.0)
+    """The cell in which the running sum of masses (K, T, b) passes the target, and what is left of it there.
+
+    As a loop over cells, which a CPU does fifty times faster than a running sum along the first axis.
+    """
+
+    def pass_by(carry: tuple[Array, Array, Array], mass: Array) -> tuple[tuple[Array, Array, Array], None]:
+        running, before, cell = carry
+        running = running + mass
+        below = running <= target
+        return (running, jnp.where(below, running, before), cell + below), None
+
+    zero = jnp.zeros_like(target)
+    _, before, cell = jax.lax.scan(pass_by, (zero, zero, zero), masses)[0]
+    return jnp.minimum(cell, masses.shape[0] - 1), jnp.maximum(target - before, 0.0)
 
 
 def _inverse(log_f0: Array, rise: Array, mass: Array) -> Array:
