@@ -168,7 +168,8 @@ def transfer(params: Params, fresh: Params, from_choice: GuideChoice, to_choice:
     """The flow's parameters of a small periodic lattice as a start on a larger one: same kernels, 0 beyond them.
 
     A weight belongs to a displacement; those that the small lattice does not have start at 0, those of half a side are
-    shared among the images that the small lattice cannot tell apart. The base stays `fresh`, that of the large lattice. From L = 8 to 16 (φ⁴, λ = 5.113) that starts at ESS .27, a fresh flow at .001.
+    shared among the images that the small lattice cannot tell apart. The base stays the fresh one of the large lattice.
+    From L = 8 to 16 (φ⁴, λ = 5.113) that starts at ESS .27, a fresh flow at .001.
     Raises ValueError for different structures.
     """
     old, new = from_choice.structure, to_choice.structure

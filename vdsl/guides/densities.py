@@ -94,8 +94,7 @@ class Line(Family):
 
     def sample(self, key: Array, eta: Array) -> Array:
         table = self._table(eta)
-        u = jax.random.uniform(key, table.low.shape, eta.dtype)
-        cell, rest = _locate(table.masses, u * table.total)
+        cell, rest = _drawn_cell(key, table.masses)
         k = jnp.clip(cell - 1, 0, self.nodes - 2)
         g0, g1 = (_polynomial(eta, table.low + (k + j) * table.step) for j in (0, 1))
         inside = k + _inverse(g0 - table.peak, g1 - g0, rest)
@@ -147,8 +146,7 @@ class Circle(Family):
         g = self._at_nodes(eta)
         peak = jnp.max(g, axis=0)
         masses = _cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
-        u = jax.random.uniform(key, peak.shape, eta.dtype)
-        cell, rest = _locate(masses, u * jnp.sum(masses, axis=0))
+        cell, rest = _drawn_cell(key, masses)
         g0, g1 = (self._between(eta, cell + j) for j in (0, 1))
         turn = (cell + _inverse(g0 - peak, g1 - g0, rest)) * (2 * math.pi / self.nodes)
         return _wrapped(turn)[:, None]
@@ -188,8 +186,7 @@ class Sphere(Family):
         g = kappa * t_nodes + eta[:, self.n] * t_nodes**2 + jacobian
         peak = jnp.max(g, axis=0)
         masses = _cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
-        u = jax.random.uniform(key_t, peak.shape, eta.dtype)
-        cell, rest = _locate(masses, u * jnp.sum(masses, axis=0))
+        cell, rest = _drawn_cell(key_t, masses)
         g0, g1 = (jnp.take_along_axis(g, (cell + j)[None].astype(int), axis=0)[0] for j in (0, 1))
         place = cell + _inverse(g0 - peak, g1 - g0, rest)
         t = self._of_place(place)
@@ -352,13 +349,12 @@ def _line_log_prob(eta: Array, x: Array, low: Array, step: Array, nodes: int) ->
 
 @_line_log_prob.defjvp
 def _line_log_prob_jvp(nodes: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    log_q, by_eta, by_x = _line_log_prob_and_slopes(*primals, nodes)
+    eta, x, low, step = primals
+    log_q, by_eta, by_x = _line_log_prob_and_slopes(eta, x, low, step, nodes)
     return log_q, jnp.sum(by_eta * tangents[0], axis=1) + by_x * tangents[1]
 
 
-def _line_log_prob_and_slopes(
-    eta: Array, x: Array, low: Array, step: Array, nodes: int
-) -> tuple[Array, Array, Array]:
+def _line_log_prob_and_slopes(eta: Array, x: Array, low: Array, step: Array, nodes: int) -> tuple[Array, Array, Array]:
     """ln q (T, b), its derivatives by η (T, F, b) and by x.
 
     ∂ ln q/∂η_p = x^p, interpolated between nodes, − ⟨x^p⟩ in the same sense.
@@ -400,7 +396,8 @@ def _circle_log_prob(eta: Array, angle: Array, nodes: int) -> Array:
 
 @_circle_log_prob.defjvp
 def _circle_log_prob_jvp(nodes: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    log_q, by_eta, by_angle = _circle_log_prob_and_slopes(*primals, nodes)
+    eta, angle = primals
+    log_q, by_eta, by_angle = _circle_log_prob_and_slopes(eta, angle, nodes)
     return log_q, jnp.sum(by_eta * tangents[0], axis=1) + by_angle * tangents[1]
 
 
@@ -418,6 +415,9 @@ def _circle_log_prob_and_slopes(eta: Array, angle: Array, nodes: int) -> tuple[A
     return log_f - peak - jnp.log(total * step), jnp.moveaxis(by_eta, 0, 1), rise / step
 
 
+_Running = tuple[Array, Array, Array, Array]
+
+
 def _moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tuple[Array, Array, Array]:
     """The peak of g = η·features on the nodes, Σ of the cells' masses (T, b) in units of its exponential and of steps,
     and its derivatives by η (F, T, b) at a fixed peak. A loop over nodes, whose features `node` says, (F, …)."""
@@ -425,7 +425,7 @@ def _moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tu
     def higher(k: Array, peak: Array) -> Array:
         return jnp.maximum(peak, _dot(eta, node(k)))
 
-    def cell(carry: tuple[Array, ...], k: Array) -> tuple[tuple[Array, ...], None]:
+    def cell(carry: _Running, k: Array) -> tuple[_Running, None]:
         before, g0, total, sums = carry
         after = node(k)
         g1 = _dot(eta, after)
@@ -449,7 +449,10 @@ def _interpolated(eta: Array, low: Array, high: Array, share: Array) -> tuple[Ar
 
 def _dot(eta: Array, features: Array) -> Array:
     """Σ_f η_f features_f of (T, F, b) and (F, …)."""
-    return sum(eta[:, f] * features[f] for f in range(eta.shape[1]))
+    total = eta[:, 0] * features[0]
+    for f in range(1, eta.shape[1]):
+        total = total + eta[:, f] * features[f]
+    return total
 
 
 def _waves(angle: Array, count: int) -> Array:
@@ -457,10 +460,12 @@ def _waves(angle: Array, count: int) -> Array:
     return jnp.stack([wave(p * angle) for p in range(1, count // 2 + 1) for wave in (jnp.cos, jnp.sin)])
 
 
-def _locate(masses: Array, target: Array) -> tuple[Array, Array]:
-    """The cell in which the running sum of masses (K, T, b) passes the target, and what is left of it there.
+def _drawn_cell(key: Array, masses: Array) -> tuple[Array, Array]:
+    """A cell of masses (K, T, b), drawn as they weigh, and how much of its mass lies before the point drawn.
 
-    As a loop over cells, which a CPU does fifty times faster than a running sum along the first axis.
+    Uniform numbers have a step; they are taken at its middle, or 0 would be drawn once in 2²³ times and lie infinitely
+    far out in a tail. The total is added up as the running sum is, or rounding would reach the last cell too often. As
+    a loop over cells, which a CPU does fifty times faster than a running sum along the first axis.
     """
 
     def pass_by(carry: tuple[Array, Array, Array], mass: Array) -> tuple[tuple[Array, Array, Array], None]:
@@ -469,7 +474,10 @@ def _locate(masses: Array, target: Array) -> tuple[Array, Array]:
         below = running <= target
         return (running, jnp.where(below, running, before), cell + below), None
 
-    zero = jnp.zeros_like(target)
+    middle = 0.5 * jnp.finfo(masses.dtype).eps
+    total = jax.lax.scan(lambda sum_, mass: (sum_ + mass, None), jnp.zeros_like(masses[0]), masses)[0]
+    target = (jax.random.uniform(key, total.shape, total.dtype) + middle) * total
+    zero = jnp.zeros_like(total)
     _, before, cell = jax.lax.scan(pass_by, (zero, zero, zero), masses)[0]
     return jnp.minimum(cell, masses.shape[0] - 1), jnp.maximum(target - before, 0.0)
 

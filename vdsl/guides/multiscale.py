@@ -17,47 +17,43 @@ conditional of a decimated sublattice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.conditionals import Components, Inputs
-from vdsl.guides.decimation import Decimated, build_decimated, family_of, independent_units, strength
-from vdsl.guides.gaussian import solve, structure_of
-from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
-from vdsl.guides.latents import Codec, codec_of
+from vdsl.guides.decimation import build_decimated, family_of, independent_units, strength
+from vdsl.guides.gaussian import check_real, solve, structure_of
+from vdsl.guides.guide import GuideChoice, Params, Recipe
+from vdsl.guides.latents import codec_of
 from vdsl.guides.levels import Refinement, thin, window
-from vdsl.guides.monomials import Monomials, build_feeling, features_of, monomials_of
+from vdsl.guides.monomials import Monomials, build_feeling, monomials_of
 from vdsl.guides.pairs import grid_coordinates
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
-from vdsl.guides.sequential import Learned
+from vdsl.guides.sequential import FLOOR, Learned, Sequential, steps_of
 
 _TOP = 16  # sites of the coarsest level, at most, if sides are even often enough
 _MOST_TOP = 64
 _HIDDEN = 32
 _WINDOW, _REACH = 24, 6.0  # sites; in units of the distance of nearest sites
-_FLOOR = 1e-3  # of the coefficient of the highest power, in units of the site's own length
+_BY_PARENT = ("skip", "odd", "even")  # weights with a column for each parent
 _RECIPE = Recipe("score", learning_rate=4e-3, batch=256)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Sites drawn at once (T,), or in turn at the top; parents (T, P): sites, or their number where there is none.
+    """Sites that share a network (T,), drawn at once; parents (T, P): sites, or their number where there is none.
 
-    key: what the layer's network belongs to, (distance of nearest sites, displacements of the parents); () at the top.
+    key: what the network belongs to, (distance of nearest sites, colour), and the displacements of the parents (P);
+    () and () at the top.
     """
 
     sites: np.ndarray
     parents: np.ndarray
-    key: tuple[Any, ...]
+    key: tuple[float, ...] = ()
+    moves: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,81 +64,6 @@ class Structure:
     layers: tuple[Layer, ...]
     hidden: int
     odd: bool
-
-
-class Multiscale(Guide):
-    """See the module. Latents are raw values (V, b), those of decimated sites 0. top: sites in turn, their own nets."""
-
-    beta: Array
-    top: Learned
-    layers: tuple[Learned, ...]
-    decimated: Decimated
-    kept: Array  # (V, 1): 1 where values are latent
-    codec: Codec = eqx.field(static=True)
-    hints: Recipe = eqx.field(static=True)
-    bytes_each: int = eqx.field(static=True)
-
-    def recipe(self) -> Recipe:
-        return self.hints
-
-    def bytes_per_sample(self) -> int:
-        return self.bytes_each
-
-    def init(self, key: Array) -> Params:
-        keys = jax.random.split(key, 1 + len(self.layers))
-        layers = [part.net.init(k, part.inputs.at(integers([0]))) for part, k in zip(self.layers, keys[1:], strict=True)]
-        return {"top": self.top.net.init(keys[0], self.top.inputs), "layers": layers}
-
-    def draw_latent(self, params: Params, key: Array, n: int, scale: Array) -> tuple[Array, Array]:
-        z = self.sample_latent(params, key, n, scale)
-        return z, self.latent_log_prob(params, z, scale)
-
-    def sample_latent(self, params: Params, key: Array, n: int, scale: Array) -> Array:
-        beta = scale * self.beta
-        values = jnp.zeros((self.kept.shape[0], n), self.kept.dtype)
-        features = features_of(self.decimated.species, values)
-
-        def in_turn(carry: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-            number, k = inputs[0][None], inputs[1]
-            eta = self.top.at(number).eta(jax.tree.map(lambda p: p[number], params["top"]), *carry[1:], beta)
-            return _put(carry, self.top, number, self.top.family.sample(k, eta)), None
-
-        keys = jax.random.split(key, 1 + len(self.layers))
-        numbers = jnp.arange(self.top.variables.shape[0])
-        state = jax.lax.scan(in_turn, (values, features), (numbers, jax.random.split(keys[0], len(numbers))))[0]
-        for part, own, k in zip(self.layers, params["layers"], keys[1:], strict=True):
-            drawn = part.family.sample(k, part.eta(own, state[1], beta))
-            state = _put(state, part, slice(None), drawn)
-        return state[0]
-
-    def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
-        beta = scale * self.beta
-        features = features_of(self.decimated.species, z)
-        parts = list(zip((self.top, *self.layers), (params["top"], *params["layers"]), strict=True))
-        eta = jnp.concatenate([part.eta(own, features, beta) for part, own in parts])
-        at = jnp.concatenate([part.variables for part, _ in parts])
-        return self.top.family.log_prob(eta, z[at]).sum(0)  # of all at once: compiled once
-
-    def latent_energy(self, z: Array, scale: Array) -> Array:
-        return self.decimated.reduced_energy(z, scale * self.beta)
-
-    def sample_and_log_prob(self, params: Params, key: Array, n: int) -> tuple[Configuration, Array]:
-        key_z, key_rest = jax.random.split(key)
-        z, log_q = self.draw_latent(params, key_z, n, jnp.ones(()))
-        values, log_rest = self.decimated.sample(key_rest, z, self.beta)
-        return self.codec.decode(values), log_q + log_rest
-
-    def log_prob(self, params: Params, x: Configuration) -> Array:
-        values = self.codec.encode(x)
-        log_q = self.latent_log_prob(params, values * self.kept, jnp.ones(()))
-        return log_q + self.decimated.log_prob(values, self.beta)
-
-
-def _put(state: tuple[Array, Array], part: Learned, which: Any, drawn: Array) -> tuple[Array, Array]:
-    """(values, features) with the sites of a layer drawn."""
-    values, features = state
-    encoded = part.species.encode(drawn)
-    return values.at[part.variables[which]].set(drawn), features.at[part.rows[which]].set(encoded)
 
 
 def choose_multiscale(problem: Problem) -> GuideChoice:
@@ -168,7 +89,7 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
         top, refinements = thin(cell, chart.cells, kept, options.get("coarsest", _TOP))
     if not refinements or len(top) > _MOST_TOP:
         raise cannot_serve("multiscale", "its sides cannot be halved often enough", "use `autoregressive`")
-    layers = [_top(top, chart.size)]
+    layers = _top(top, chart.size)
     for r in refinements:
         layers += _layers(cell, chart.cells, r, options.get("window", _WINDOW))
     hidden = options.get("hidden", _HIDDEN)
@@ -183,8 +104,8 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
     description = {
         "variables": len(kept),
         "sites by level": sizes,
-        "layers": len(layers) - 1,
-        "window": max(layer.parents.shape[1] for layer in layers[1:]),
+        "networks": len(layers),
+        "window": max(layer.parents.shape[1] for layer in layers),
         "hidden units": hidden,
         "symmetry built in": "sign flip" if odd else "none",
         "weights shared by": "translations, within a layer",
@@ -192,28 +113,23 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
     return GuideChoice("multiscale", reason, description, Structure(rest, tuple(layers), hidden, odd))
 
 
-def build_multiscale(choice: GuideChoice, problem: Problem) -> Multiscale:
+def build_multiscale(choice: GuideChoice, problem: Problem) -> Sequential:
     """The guide at θ."""
     structure: Structure = choice.structure
     monomials, beta = monomials_of(problem.expansion), 1 / problem.temperature
-    n = monomials.n_units
-    rank = np.full(n, len(structure.layers))
-    for number, layer in enumerate(structure.layers):
-        rank[layer.sites] = number
-    stand_in = _stand_in(problem, monomials, beta)
-    top, *layers = (_learned(problem, monomials, structure, layer, rank, stand_in, beta) for layer in structure.layers)
-    kept = np.ones((n, 1))
+    learned = _learned(problem, monomials, structure, beta)
+    kept = np.ones((monomials.n_units, 1))
     kept[structure.rest] = 0
-    width = sum(part.rows.size + part.inputs.scalars.size for part in (top, *layers))
-    return Multiscale(
+    return Sequential(
         beta=reals(beta),
-        top=top,
-        layers=tuple(layers),
+        learned=(learned,),
         decimated=build_decimated(monomials, structure.rest, beta),
         kept=reals(kept),
+        frames=(),
+        radii=(),
         codec=codec_of(problem.program, monomials.species),
         hints=_RECIPE,
-        bytes_each=4096 + 8 * width + 400 * n,
+        bytes_each=4096 + 8 * (learned.rows.size + learned.inputs.scalars.size) + 400 * monomials.n_units,
     )
 
 
@@ -226,12 +142,20 @@ def transfer(params: Params, fresh: Params, from_choice: GuideChoice, to_choice:
     old, new = from_choice.structure, to_choice.structure
     if (old.odd, old.hidden) != (new.odd, new.hidden):
         raise ValueError("the two guides differ in more than the size of a periodic lattice")
-    known = {layer.key[0]: (layer.key[1], own) for layer, own in zip(old.layers[1:], params["layers"], strict=True)}
-    layers = []
-    for layer, own in zip(new.layers[1:], fresh["layers"], strict=True):
-        name, moves = layer.key
-        layers.append(_carried(own, known[name][1], known[name][0], moves) if name in known else own)
-    return {**fresh, "layers": layers}
+    (own,), (out,) = params, fresh
+    known = {layer.key: k for k, layer in enumerate(old.layers) if layer.key}
+    for number, layer in enumerate(new.layers):
+        if layer.key in known:
+            source = known[layer.key]
+            place = {move: k for k, move in enumerate(old.layers[source].moves)}
+            pairs = np.array([(k, place[move]) for k, move in enumerate(layer.moves) if move in place], int)
+            for name, value in out.items():
+                if name in _BY_PARENT:
+                    columns = value[number].at[..., pairs[:, 0]].set(own[name][source][..., pairs[:, 1]])
+                    out = {**out, name: value.at[number].set(columns)}
+                else:
+                    out = {**out, name: value.at[number].set(own[name][source])}
+    return [out]
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
@@ -248,6 +172,19 @@ class _StandIn:
     covariance: np.ndarray
     curvature: float
     slope: float
+    cell: np.ndarray
+
+    @property
+    def variance(self) -> float:
+        return float(self.covariance.flat[0])
+
+    def regression(self, site: int, window: np.ndarray) -> tuple[np.ndarray, float]:
+        """Weights of the best prediction of a site from a window (P,), and the precision of what is left."""
+        sides, at = np.array(self.covariance.shape), self.cell[window]
+        between = self.covariance[tuple(np.moveaxis((at[:, None] - at[None]) % sides, -1, 0))]
+        towards = self.covariance[tuple(((at - self.cell[site]) % sides).T)]
+        pull = np.linalg.solve(between, towards)
+        return pull, float(1 / (self.variance - pull @ towards))
 
 
 def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
@@ -262,85 +199,71 @@ def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
     x, w = np.polynomial.hermite_e.hermegauss(32)
     at, w = mean + np.sqrt(variance) * x, w / w.sum()
     potential = np.polynomial.Polynomial(powers)
-    return _StandIn(mean, covariance, float(w @ potential.deriv(2)(at)), float(w @ potential.deriv(1)(at)))
+    curvature, slope = (float(w @ potential.deriv(k)(at)) for k in (2, 1))
+    return _StandIn(mean, covariance, curvature, slope, grid_coordinates(check_real(problem, "multiscale"))[1])
 
 
-def _top(sites: np.ndarray, missing: int) -> Layer:
-    parents = np.full((len(sites), max(len(sites) - 1, 1)), missing)
-    for k in range(len(sites)):
-        parents[k, :k] = sites[:k]
-    return Layer(sites, parents, ())
+def _top(sites: np.ndarray, missing: int) -> list[Layer]:
+    """One after another, each given all before it."""
+    return [Layer(sites[k : k + 1], np.append(sites[:k], missing)[None]) for k in range(len(sites))]
 
 
 def _layers(cell: np.ndarray, sides: tuple[int, ...], r: Refinement, most: int) -> list[Layer]:
+    """One for each colour of a refinement's new sites."""
     found = []
     for c in range(int(r.colour.max()) + 1):
         mine, known = r.new[r.colour == c], np.concatenate([r.coarse, r.new[r.colour < c]])
         near = window(cell, sides, mine, known, _REACH * r.spacing, most)
-        parents = np.append(known, len(cell))[near.places]
         moves = tuple(tuple(int(m) for m in move) for move in near.moves)
-        found.append(Layer(mine, parents, ((r.spacing, c), moves)))
+        found.append(Layer(mine, np.append(known, len(cell))[near.places], (r.spacing, c), moves))
     return found
 
 
-def _learned(
-    problem: Problem,
-    monomials: Monomials,
-    structure: Structure,
-    layer: Layer,
-    rank: np.ndarray,
-    stand_in: _StandIn,
-    beta: float,
-) -> Learned:
-    """The sites of a layer; everything but their windows has a leading 1 where they share one network."""
-    s, chart = monomials.species[0], problem.chart
-    n, sides, cell = monomials.n_units, np.array(chart.cells), grid_coordinates(chart)[1]
-    if not layer.key:
-        rank = rank.copy()
-        rank[layer.sites] = np.arange(len(layer.sites)) - len(layer.sites)
-    feeling = build_feeling(monomials, layer.sites, rank)
-    size = s.features
-    each = range(1 if layer.key else len(layer.sites))
-    weights, shift = np.zeros((len(each), layer.parents.shape[1])), np.zeros((len(each), size))
-    length = float(np.sqrt(stand_in.covariance.flat[0]))
-    for k in each:
-        there = np.flatnonzero(layer.parents[k] < n)
-        at = cell[layer.parents[k, there]]
-        own = cell[layer.sites[k]]
-        between = stand_in.covariance[tuple(np.moveaxis((at[:, None] - at[None]) % sides, -1, 0))]
-        towards = stand_in.covariance[tuple(((at - own) % sides).T)]
-        regression = np.linalg.solve(between, towards)
-        precision = 1 / (stand_in.covariance.flat[0] - regression @ towards)
-        weights[k, there] = precision * regression - _direct(monomials, layer.sites[k], layer.parents[k, there], beta)
-        shift[k, 0] = (
-            precision * stand_in.mean * (1 - regression.sum()) - stand_in.curvature * stand_in.mean + stand_in.slope
-        )
+def _learned(problem: Problem, monomials: Monomials, structure: Structure, beta: float) -> Learned:
+    """All layers, their sites one after another."""
+    s, layers, size = monomials.species[0], structure.layers, monomials.species[0].features
+    stand_in = _stand_in(problem, monomials, beta)
+    sites = np.concatenate([layer.sites for layer in layers])
+    networks = np.repeat(np.arange(len(layers)), [len(layer.sites) for layer in layers])
+    rank = np.full(monomials.n_units, len(layers))
+    rank[sites] = networks
+    feeling = build_feeling(monomials, sites, rank)
+    width = max(layer.parents.shape[1] for layer in layers)
+    parents = np.full((len(sites), width), monomials.n_units)
+    weights, shift = np.zeros((len(layers), width)), np.zeros((len(layers), size))
+    for k, layer in enumerate(layers):
+        parents[networks == k, : layer.parents.shape[1]] = layer.parents
+        there = layer.parents[0][layer.parents[0] < monomials.n_units]
+        pull, precision = stand_in.regression(layer.sites[0], there)
+        direct = _direct(monomials, layer.sites[0], there, beta)
+        weights[k, : len(there)] = precision * pull - direct
+        shift[k, 0] = precision * stand_in.mean * (1 - pull.sum()) - stand_in.curvature * stand_in.mean + stand_in.slope
         shift[k, 1] = (stand_in.curvature - precision) / 2
-    rows = np.where(layer.parents < n, s.row + layer.parents * s.features, monomials.n_rows + 1)
-    unit = length ** -np.arange(1.0, size + 1)
-    many = np.ones((len(each), 1))
+    length = np.sqrt(stand_in.variance)
+    unit = np.tile(length ** -np.arange(1.0, size + 1), (len(sites), 1))
     inputs = Inputs(
-        scalars=integers(rows),
-        scale=reals(length * np.ones((len(each), rows.shape[1]))),
-        odd=reals(float(structure.odd) * np.ones((len(each), rows.shape[1]))),
-        scalar_weights=reals(weights * length * length),
-        vectors=integers(np.full((len(rows), 1, 0), monomials.n_rows + 1)),
-        vector_weights=reals(np.zeros((len(each), 0))),
-        awake=reals(np.ones(len(each))),
+        scalars=integers(np.where(parents < monomials.n_units, s.row + parents * size, monomials.n_rows + 1)),
+        scale=reals(np.full(parents.shape, length)),
+        odd=reals(np.full(parents.shape, float(structure.odd))),
+        scalar_weights=reals(weights[networks] * length**2),
+        vectors=integers(np.zeros((len(sites), 1, 0))),
+        vector_weights=reals(np.zeros((len(sites), 0))),
+        awake=reals(np.ones(len(sites))),
     )
     parity = tuple(structure.odd and f % 2 == 0 for f in range(size))
     return Learned(
         feeling=feeling,
         family=family_of(s, max(strength(feeling, beta), 1.0)),
-        net=Components(structure.hidden, parity, 1, rows.shape[1], structure.odd, not structure.odd),
+        net=Components(structure.hidden, parity, 1, width, structure.odd, not structure.odd),
         inputs=inputs,
-        shift=reals(shift),
-        unit=reals(many * unit),
-        floor=reals(-_FLOOR * unit[-1] * many[:, 0]),
-        variables=integers(layer.sites[:, None]),
-        rows=integers(monomials.rows_of(layer.sites)),
-        levels=integers(np.zeros((0, 1))),
-        free=reals(np.ones(len(layer.sites))),
+        shift=reals(shift[networks]),
+        unit=reals(unit),
+        floor=reals(-FLOOR * unit[:, -1]),
+        variables=integers(monomials.variables_of(sites)),
+        rows=integers(monomials.rows_of(sites)),
+        levels=integers(steps_of(networks, [np.arange(len(sites))])[0]),
+        free=reals(np.ones(len(sites))),
+        networks=(integers(networks), integers(np.unique(networks, return_index=True)[1])),
         species=s,
     )
 
@@ -357,15 +280,3 @@ def _direct(monomials: Monomials, site: int, parents: np.ndarray, beta: float) -
                 chosen = plain.all(1) & (unit[:, a] == site)
                 np.add.at(out, unit[chosen, b], -beta * c[chosen])
     return out[parents]
-
-
-def _carried(fresh: Params, own: Params, had: Sequence[tuple[int, ...]], moves: Sequence[tuple[int, ...]]) -> Params:
-    """A layer's network with the columns of its parents sorted anew."""
-    place = {move: k for k, move in enumerate(had)}
-    pairs = [(k, place[move]) for k, move in enumerate(moves) if move in place]
-    to, source = integers([k for k, _ in pairs]), integers([k for _, k in pairs])
-    out = dict(own)
-    for name in ("skip", "odd", "even"):
-        if name in own:
-            out[name] = fresh[name].at[..., to].set(own[name][..., source])
-    return out

@@ -51,7 +51,7 @@ from vdsl.guides.problem import Problem, cannot_serve
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
 _NEAR = 32  # parent features that networks see; the linear part sees all of them
-_FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
+FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
 
 
 class Learned(eqx.Module):
@@ -59,6 +59,7 @@ class Learned(eqx.Module):
 
     variables (T, size) and rows (T, F): where raw values and features live; levels (steps, W) padded with T. top: the
     natural parameter that must stay negative (the highest power of reals), or −1. free (T,): 0 for anchors of frames.
+    networks: which network each unit has (T,) and the first unit of each (N,), where units share them; None: its own.
     """
 
     feeling: Feeling
@@ -72,7 +73,20 @@ class Learned(eqx.Module):
     rows: Array
     levels: Array
     free: Array
+    networks: tuple[Array, Array] | None
     species: Species = eqx.field(static=True)
+
+    def init(self, key: Array) -> Params:
+        """Fresh parameters, stacked over networks."""
+        if self.networks is None:
+            return self.net.init(key, self.inputs)
+        return self.net.init(key, self.inputs.at(self.networks[1]))
+
+    def of_units(self, params: Params, index: Array | None = None) -> Params:
+        """The parameters of all units, or of some: (T, …)."""
+        if self.networks is not None:
+            index = self.networks[0] if index is None else self.networks[0][index]
+        return params if index is None else jax.tree.map(lambda p: p[index], params)
 
     def eta(self, params: Params, features: Array, beta: Array) -> Array:
         """Natural parameters (T, F, b)."""
@@ -112,7 +126,7 @@ class Sequential(Guide):
 
     def init(self, key: Array) -> Params:
         keys = jax.random.split(key, max(len(self.learned), 1))
-        return [part.net.init(k, part.inputs) for part, k in zip(self.learned, keys, strict=False)]
+        return [part.init(k) for part, k in zip(self.learned, keys, strict=False)]
 
     def trainable(self) -> bool:
         return bool(self.learned)
@@ -140,7 +154,7 @@ class Sequential(Guide):
                 self.learned, params, levels, jax.random.split(key, len(levels)), strict=True
             ):
                 index = jnp.minimum(level, part.variables.shape[0] - 1)
-                eta = part.at(index).eta(jax.tree.map(lambda p, i=index: p[i], own), features, beta)
+                eta = part.at(index).eta(part.of_units(own, index), features, beta)
                 drawn = part.family.sample(k, eta)
                 if self.frames:
                     held = values[part.variables[index]]
@@ -158,7 +172,7 @@ class Sequential(Guide):
         features = features_of(self.decimated.species, z)
         log_q = jnp.full(z.shape[1], self.codec.log_haar, z.dtype)
         for part, own in zip(self.learned, params, strict=True):
-            eta = part.eta(own, features, beta)
+            eta = part.eta(part.of_units(own), features, beta)
             each = part.family.log_prob(eta, z[part.variables])
             log_q = log_q + jnp.sum(part.free[:, None] * each if self.frames else each, axis=0)
         for frame, place in zip(self.frames, self.radii, strict=True):
@@ -172,7 +186,7 @@ class Sequential(Guide):
         part, own = self.learned[place[0]], params[place[0]]
         index = integers([place[1]])
         features = features_of(self.decimated.species, jnp.zeros((self.kept.shape[0], 1), self.kept.dtype))
-        return part.at(index).eta(jax.tree.map(lambda p: p[index], own), features, beta)[0, :, 0]
+        return part.at(index).eta(part.of_units(own, index), features, beta)[0, :, 0]
 
     def latent_energy(self, z: Array, scale: Array) -> Array:
         return self.decimated.reduced_energy(z, scale * self.beta)
@@ -271,7 +285,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     owners = np.array([monomials.species.index(monomials.species_of(v)) for v in structure.order], int)
     numbers = np.unique(owners)
     groups = [np.flatnonzero(owners == number) for number in numbers]
-    steps = _steps(structure.level, groups)
+    steps = steps_of(structure.level, groups)
     learned = [
         _learned(monomials, structure, start, beta, rank, positions, rows, number in odd, odd)
         for number, positions, rows in zip(numbers.tolist(), groups, steps, strict=True)
@@ -328,7 +342,7 @@ def _learned(
         shift[:, 0] = start.linear[units]
         shift[:, 1] = -0.5 * start.precision[units]
         unit = start.length[units][:, None] ** -np.arange(1.0, size + 1)
-        floor = -_FLOOR * unit[:, -1]
+        floor = -FLOOR * unit[:, -1]
     near = min(inputs.scalars.shape[1], _NEAR)
     used = np.asarray(inputs.scalars) < monomials.n_rows
     changing, staying = (bool((used & (np.asarray(inputs.odd) == o))[:, :near].any()) for o in (1, 0))
@@ -357,6 +371,7 @@ def _learned(
         rows=integers(monomials.rows_of(units)),
         levels=integers(steps),
         free=reals(~np.isin(units, np.concatenate([*structure.anchors, np.zeros(0, int)]))),
+        networks=None,
         species=s,
     )
 
@@ -396,7 +411,7 @@ def _is_forest(graph: Interactions) -> bool:
     return len(graph.edges) == graph.n - connected_components(matrix, directed=False)[0]
 
 
-def _steps(level: np.ndarray, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+def steps_of(level: np.ndarray, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
     """For each group of positions: (steps, W), numbers within the group, padded with its size.
 
     Units of a level may be drawn in several steps: levels are wide at the end and one unit wide at the beginning, and
