@@ -278,8 +278,8 @@ def test_transfer_keeps_the_velocity():
     """On configurations periodic with the small lattice, the flow of the large one is that of the small one."""
     with jax.enable_x64(True):
         _, small, guide, params = x64_case(PHI4, 4)
-        _, large, bigger, _ = make(PHI4, L=8)
-        moved = transfer(params, small, large)
+        _, large, bigger, fresh = make(PHI4, L=8)
+        moved = transfer(params, fresh, small, large)
         z = points(guide, 3)
         wide = bigger.chart.from_grid(jnp.tile(guide.chart.to_grid(z), (1, 1, 2, 2)))
         x, log_det = forward(guide, params["flow"], z)
@@ -288,7 +288,7 @@ def test_transfer_keeps_the_velocity():
         np.testing.assert_allclose(bigger.chart.to_grid(y / bigger.bijection.unit), expected, atol=1e-9)
         np.testing.assert_allclose(wide_log_det, 4 * log_det, atol=1e-8)
     with pytest.raises(ValueError, match="differ"):
-        transfer(params, small, x64_case(XY, 4)[1])
+        transfer(params, params, small, x64_case(XY, 4)[1])
 
 
 def test_training_reaches_the_interacting_model():

@@ -108,6 +108,18 @@ def test_both_wells_are_found():
     assert float(jnp.abs(x).min()) > 0.2
 
 
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-23])
+@pytest.mark.parametrize("name", ["line", "circle"])
+def test_draws_do_not_stray(name: str, u: float, monkeypatch: pytest.MonkeyPatch):
+    """The smallest and the largest uniform number, once in 2²³ each, lie where a density can be, not far out in a tail."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, u, dtype))
+    family, eta, _, _ = cases()[name]
+    eta = jnp.asarray(eta, jnp.float32)
+    x = family.sample(jax.random.key(0), eta)
+    log_q = family.log_prob(eta, x)
+    assert float((log_q - jnp.asarray(exact(name)[0].max(0), jnp.float32)).min()) > -20
+
+
 def test_line_is_positive_everywhere():
     """The tails of a table never end: an importance weight is never infinite."""
     family, eta, _, _ = cases()["line"]

@@ -67,8 +67,7 @@ CASES = {
     "continuous steps of angles": (ANGLES, "continuous", "steps", 2, "steps"),
     "continuous width": (REAL, "continuous", "width", 2, "width"),
     "continuous width of angles": (ANGLES, "continuous", "width", 1, "width"),
-    "multiscale steps": (REAL, "multiscale", "steps", 1, "steps"),
-    "multiscale width": (REAL, "multiscale", "width", 2, "width"),
+    "multiscale hidden": (REAL, "multiscale", "hidden", 3, "hidden units"),
     "gauge_continuous sweeps": (LINKS, "gauge_continuous", "sweeps", 2, "sweeps"),
     "gauge_continuous reach": (LINKS, "gauge_continuous", "reach", 2, "reach"),
     "gauge_continuous hidden": (LINKS, "gauge_continuous", "hidden", 3, "hidden units"),
@@ -81,7 +80,8 @@ CASES = {
 
 
 def test_every_option_has_a_case() -> None:
-    covered = {(guide, option) for _, guide, option, _, _ in CASES.values()} | {("multiscale", "coarsest")}
+    covered = {(guide, option) for _, guide, option, _, _ in CASES.values()}
+    covered |= {("multiscale", "coarsest"), ("multiscale", "window")}
     assert covered == {(guide, option) for guide, options in GUIDE_OPTIONS.items() for option in options}
 
 
@@ -100,6 +100,11 @@ def test_the_coarsest_level() -> None:
     assert levels == {8: [8, 8, 16], 16: [16, 16]}
 
 
+def test_windows_are_whole_shells() -> None:
+    windows = {most: chosen(REAL, "multiscale", f"window = {most}")[0].description["window"] for most in (4, 11, 12)}
+    assert windows == {4: 4, 11: 8, 12: 12}
+
+
 def test_a_block_is_about_the_guide_that_it_names() -> None:
     p = problem(REAL + "\nguide coupling { hidden = 7 }\n")
     assert registry.choose(p, "coupling").structure.hidden == 7
@@ -112,9 +117,9 @@ def test_kernels_move_between_flows_of_the_same_options_only() -> None:
         chosen(text, "continuous", f"steps = {steps}") for text, steps in ((small, 1), (large, 1), (large, 2))
     )
     params = registry.build(few, problem(small)).init(jax.random.key(0))
-    assert transfer(params, few, same)["flow"].keys() == params["flow"].keys()
+    assert transfer(params, params, few, same)["flow"].keys() == params["flow"].keys()
     with pytest.raises(ValueError, match="differ"):
-        transfer(params, few, more)
+        transfer(params, params, few, more)
 
 
 def test_explain_prints_them(tmp_path, capsys) -> None:

@@ -112,7 +112,7 @@ def choose_continuous(problem: Problem) -> GuideChoice:
     if len(np.unique(pairs.pair)) * steps * width > _MOST_WEIGHTS:
         why = f"it has no translations to share weights by, and {n:,} variables have {n * n:,} pairs"
         raise cannot_serve("continuous", why, "leave the choice to vdsl")
-    symmetric = _free_rotation(problem) if angles else is_odd(problem)
+    symmetric = _free_rotation(problem) if angles else _is_odd(problem)
     structure = Structure(angles, symmetric, steps, width, pairs)
     left = "" if remainder is None else f", the other {chart.size - n} are summed and sampled exactly"
     reason = (
@@ -151,7 +151,7 @@ def build_continuous(choice: GuideChoice, problem: Problem) -> Flow:
         gaussian = structure_of(problem)
         optimum = solve(problem, gaussian)
         base, centre = base_of(problem, gaussian, optimum, kept, True), optimum.mean[places]
-        unit, field = typical_spread(problem), RealField(structure.width, 1, structure.symmetric)
+        unit, field = _typical_spread(problem), RealField(structure.width, 1, structure.symmetric)
     recompute = len(places) > _RECOMPUTE_ABOVE
     inner = splitting(field, pairs.pair, pairs.site, pairs.partitions, structure.steps, structure.steps, recompute)
     carried = Carried(inner, integers(places), reals(centre), reals(unit))
@@ -187,7 +187,7 @@ def transfer(params: Params, fresh: Params, from_choice: GuideChoice, to_choice:
 # --- private ----------------------------------------------------------------------------------------------------------
 
 
-def typical_spread(problem: Problem) -> float:
+def _typical_spread(problem: Problem) -> float:
     """The typical width of one variable: that of the best Gaussian of independent, equal variables; else 1."""
     e = problem.expansion
     powers: dict[int, float] = {}
@@ -211,7 +211,7 @@ def _kept(problem: Problem) -> tuple[np.ndarray, Remainder | None]:
     return found
 
 
-def is_odd(problem: Problem) -> bool:
+def _is_odd(problem: Problem) -> bool:
     """Whether the sign of all variables may change at once: whether flips that are symmetries combine to that."""
     names = [p.field for p in problem.chart.pieces] if problem.chart else []
     rows: list[int] = []  # reduced over GF(2): no two share their highest bit

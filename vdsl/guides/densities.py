@@ -365,26 +365,30 @@ def _line_log_prob_and_slopes(eta: Array, x: Array, low: Array, step: Array, nod
         at = low + k * step
         return jnp.stack([at**p for p in range(1, eta.shape[1] + 1)])
 
-    def g(powers: Array) -> Array:
-        return _dot(eta, powers)
+    def rise(k: Array | int) -> Array:
+        """x^p of node k + 1 less that of node k, p = 1 …, without the cancellation."""
+        at = low + k * step
+        change = [step]
+        for p in range(1, eta.shape[1]):
+            change.append((at + step) * change[-1] + step * at**p)
+        return jnp.stack(change)
 
     peak, total, sums = _moments(eta, node, nodes)
-    first, second, before, end = node(0), node(1), node(last - 1), node(last)
     # beyond the first and the last node ln q goes on as a line; its rate counts as varying where it is not the least
-    rise0, rise1 = g(second) - g(first), g(before) - g(end)
-    rate0, rate1 = jnp.maximum(rise0, least), jnp.maximum(rise1, least)
-    turn0 = jnp.where(rise0 > least, second - first, 0.0)
-    turn1 = jnp.where(rise1 > least, before - end, 0.0)
-    left, right = jnp.exp(g(first) - peak) / rate0, jnp.exp(g(end) - peak) / rate1
+    first, end, turn0, turn1 = node(0), node(last), rise(0), -rise(last - 1)
+    rate0, rate1 = (jnp.maximum(_dot(eta, turn), least) for turn in (turn0, turn1))
+    turn0, turn1 = (jnp.where(_dot(eta, turn) > least, turn, 0.0) for turn in (turn0, turn1))
+    left, right = jnp.exp(_dot(eta, first) - peak) / rate0, jnp.exp(_dot(eta, end) - peak) / rate1
     total = total + left + right
     sums = sums + left * (first - turn0 / rate0) + right * (end - turn1 / rate1)
     t = (x - low) / step
     k = jnp.clip(jnp.floor(t), 0, last - 1)
     below, above = jnp.minimum(t, 0), jnp.maximum(t - last, 0)
-    log_f, rise, between = _interpolated(eta, node(k), node(k + 1), jnp.clip(t, 0, last) - k)
-    log_q = log_f + rate0 * below - rate1 * above - peak - jnp.log(total * step)
-    by_eta = between + turn0 * below - turn1 * above - sums / total
-    by_x = jnp.where(t < 0, rate0, jnp.where(t > last, -rate1, rise)) / step
+    start, change, share = node(k), rise(k), jnp.clip(t, 0, last) - k
+    slope = _dot(eta, change)
+    log_q = _dot(eta, start) + slope * share + rate0 * below - rate1 * above - peak - jnp.log(total * step)
+    by_eta = start + change * share + turn0 * below - turn1 * above - sums / total
+    by_x = jnp.where(t < 0, rate0, jnp.where(t > last, -rate1, slope)) / step
     return log_q, jnp.moveaxis(by_eta, 0, 1), by_x
 
 
@@ -410,9 +414,11 @@ def _circle_log_prob_and_slopes(eta: Array, angle: Array, nodes: int) -> tuple[A
     peak, total, sums = _moments(eta, node, nodes + 1)
     t = jnp.mod(angle, 2 * math.pi) / step
     k = jnp.clip(jnp.floor(t), 0, nodes - 1)
-    log_f, rise, between = _interpolated(eta, node(k), node(k + 1), t - k)
-    by_eta = between - sums / total
-    return log_f - peak - jnp.log(total * step), jnp.moveaxis(by_eta, 0, 1), rise / step
+    start, end = node(k), node(k + 1)
+    slope = _dot(eta, end - start)
+    log_q = _dot(eta, start) + slope * (t - k) - peak - jnp.log(total * step)
+    by_eta = start + (end - start) * (t - k) - sums / total
+    return log_q, jnp.moveaxis(by_eta, 0, 1), slope / step
 
 
 _Running = tuple[Array, Array, Array, Array]
@@ -439,12 +445,6 @@ def _moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tu
     none = jnp.zeros_like(start)
     carry = (first, start, none, jnp.zeros((eta.shape[1], *none.shape), none.dtype))
     return peak, *jax.lax.scan(cell, carry, jnp.arange(1, nodes, dtype=eta.dtype))[0][2:]
-
-
-def _interpolated(eta: Array, low: Array, high: Array, share: Array) -> tuple[Array, Array, Array]:
-    """η·features between two nodes, its rise from one to the other, and its derivatives by η (F, T, b)."""
-    g, rise = _dot(eta, low), _dot(eta, high - low)
-    return g + rise * share, rise, low + (high - low) * share
 
 
 def _dot(eta: Array, features: Array) -> Array:

@@ -7,7 +7,6 @@ refinement goes back: its new sites fall into colours by their place in the wide
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,17 +81,3 @@ def window(
         last = (moves[there[most]] ** 2).sum()
         there = there[(moves[there] ** 2).sum(1) < last]
     return Window(len(sources), places[:, there], moves[there])
-
-
-def regression(near: Window, covariance: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Weights (targets, m) of the best linear prediction of each target from its window; 0 where there is no source.
-
-    covariance: of two sites, as a function of their displacement (..., axes).
-    """
-    there = near.places < near.count
-    between, towards = covariance(near.moves[:, None] - near.moves[None]), covariance(near.moves)
-    patterns, which = np.unique(there, axis=0, return_inverse=True)
-    weights = np.zeros(patterns.shape)
-    for k, pattern in enumerate(patterns):
-        weights[k, pattern] = np.linalg.solve(between[np.ix_(pattern, pattern)], towards[pattern])
-    return weights[which.reshape(-1)]

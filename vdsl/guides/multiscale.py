@@ -105,7 +105,7 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
         "variables": len(kept),
         "sites by level": sizes,
         "networks": len(layers),
-        "window": max(layer.parents.shape[1] for layer in layers),
+        "window": max(len(layer.moves) for layer in layers),
         "hidden units": hidden,
         "symmetry built in": "sign flip" if odd else "none",
         "weights shared by": "translations, within a layer",

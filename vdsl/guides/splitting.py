@@ -6,7 +6,7 @@ map has an exact inverse and an exact Jacobian (`integrate`), and so has the who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.vectorfield import AngleField, Dense, Pairing, RealField
+from vdsl.guides.vectorfield import AngleField, Dense, RealField
 
 
 class Turn(eqx.Module):
@@ -24,7 +24,7 @@ class Turn(eqx.Module):
 
     order: Array
     inverse: Array
-    pairing: Pairing
+    pairing: Dense
     site: Array
 
 
@@ -117,26 +117,12 @@ def splitting(
             order = np.concatenate([mine, rest])
             pairing = Dense(integers(classes[np.ix_(mine, rest)]))
             turns.append(Turn(integers(order), integers(np.argsort(order)), pairing, integers(site[mine])))
-    return assemble(
-        field, turns, len(partitions), (int(classes.max()) + 1, int(site.max()) + 1), steps, knots, recompute
-    )
-
-
-def assemble(
-    field: RealField | AngleField,
-    turns: Sequence[Turn],
-    partitions: int,
-    classes: tuple[int, int],
-    steps: int,
-    knots: int,
-    recompute: bool,
-) -> Splitting:
-    """The integrator of given turns; classes: how many of pairs, and of variables."""
     times = (np.arange(steps * len(turns)) + 0.5) / (steps * len(turns))
     table = reals(hats(times, knots).reshape(steps, len(turns), knots))
     alike = len({str(jax.tree.map(jnp.shape, turn)) for turn in turns}) == 1
     stacked = (jax.tree.map(lambda *a: integers(np.stack([np.asarray(one) for one in a])), *turns),) if alike else turns
-    return Splitting(field, tuple(stacked), table, alike, steps, partitions, *classes, recompute)
+    kinds = int(classes.max()) + 1, int(site.max()) + 1
+    return Splitting(field, tuple(stacked), table, alike, steps, len(partitions), *kinds, recompute)
 
 
 def hats(times: np.ndarray, knots: int) -> np.ndarray:

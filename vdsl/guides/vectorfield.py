@@ -44,24 +44,6 @@ class Dense(eqx.Module):
         return jnp.einsum("ofij,fjb->oib", kernel[..., self.index], features)
 
 
-class Near(eqx.Module):
-    """Pairs within a window: sources (targets, m), the same m displacements for every target, and their classes (m,).
-
-    A source that is not there has the number of sources, one past the last, and counts as 0.
-    """
-
-    sources: Array
-    index: Array
-
-    def apply(self, kernel: Array, features: Array) -> Array:
-        """As for `Dense`, the sum over the window."""
-        found = features.at[:, self.sources].get(mode="fill", fill_value=0.0)
-        return jnp.einsum("ofm,fimb->oib", kernel[..., self.index], found)
-
-
-Pairing = Dense | Near
-
-
 class RealField(eqx.Module):
     """The velocity of real variables; see the module. `odd`: whether it commutes with a global change of sign."""
 
@@ -89,7 +71,7 @@ class RealField(eqx.Module):
             "log_nu": jnp.log(jnp.linspace(1.0, self.rotors, self.rotors)),
         }
 
-    def coefficients(self, params: Weights, kernels: Weights, pairing: Pairing, site: Array, x: Array) -> tuple:
+    def coefficients(self, params: Weights, kernels: Weights, pairing: Dense, site: Array, x: Array) -> tuple:
         """(c, s, a, b) of the targets from the values x (sources, b) of all others; a and b (rotors, targets, b).
 
         site (targets,): the classes of the targets.
@@ -141,7 +123,7 @@ class AngleField(eqx.Module):
             kernels["field"] = jnp.zeros((knots, 2 * self.harmonics, sites))
         return {"kernels": kernels}
 
-    def coefficients(self, params: Weights, kernels: Weights, pairing: Pairing, site: Array, x: Array) -> tuple:
+    def coefficients(self, params: Weights, kernels: Weights, pairing: Dense, site: Array, x: Array) -> tuple:
         """(a, b) of the targets, (harmonics, targets, b), from the angles x (sources, b) of all others."""
         phase = jnp.arange(1, self.harmonics + 1, dtype=x.dtype)[:, None, None] * x
         # harmonics as a batch: each has its own features
