@@ -111,7 +111,7 @@ def test_both_wells_are_found():
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-23])
 @pytest.mark.parametrize("name", ["line", "circle"])
 def test_draws_do_not_stray(name: str, u: float, monkeypatch: pytest.MonkeyPatch):
-    """The smallest and the largest uniform number, once in 2²³ each, lie where the density is, not far out in a tail."""
+    """The smallest and the largest uniform number (once in 2²³) lie where the density is, not far out in a tail."""
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, u, dtype))
     family, eta, _, _ = cases()[name]
     eta = jnp.asarray(eta, jnp.float32)
