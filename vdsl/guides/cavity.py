@@ -131,7 +131,7 @@ def _solve(monomials: Monomials, j: np.ndarray, site: np.ndarray) -> tuple[np.nd
         wanted = 1 / components
         wanted[gaussian] = variance[gaussian]
         if quartic.any():
-            wanted[quartic] = _tilted_variance(site[quartic], (1 / variance - own)[quartic])
+            wanted[quartic] = tilted_variance(site[quartic], (1 / variance - own)[quartic])
         step = 0.7 * (1 / wanted - 1 / variance)
         if np.abs(step * variance).max() < 1e-6:
             break
@@ -191,7 +191,28 @@ def _variance(own: np.ndarray, j: np.ndarray, spectrum: np.ndarray | None) -> np
     return np.sum(inverse**2, axis=0)
 
 
-def _tilted_variance(site: np.ndarray, cavity: np.ndarray) -> np.ndarray:
+def uniform_cavity(spectrum: np.ndarray, site: np.ndarray) -> tuple[float, float]:
+    """D and G_ii where all units are alike: from the eigenvalues of J and one unit's potential (P,), as in `_solve`.
+
+    G_ii = mean 1/(D − J_k). One number is sought, so that no matrix is needed and any volume will do.
+    """
+    own = float(np.abs(spectrum).max() + 1.0)
+    if not site[2:].any():
+        own = float(-2 * site[1])
+        return own, float(np.mean(1 / (own - spectrum)))
+    for _ in range(_ROUNDS):
+        variance = float(np.mean(1 / (own - spectrum)))
+        wanted = float(tilted_variance(site[None], np.array([1 / variance - own]))[0])
+        step = 0.7 * (1 / wanted - 1 / variance)
+        if abs(step) * variance < 1e-6:
+            break
+        while own + step <= spectrum.max():
+            step /= 2
+        own += step
+    return own, float(np.mean(1 / (own - spectrum)))
+
+
+def tilted_variance(site: np.ndarray, cavity: np.ndarray) -> np.ndarray:
     """Var x under e^{Σ_p site_p x^p − cavity x²/2}, (m,): on 601 nodes, once for units that are alike."""
     degree = site.shape[1]
     eta = site.copy()

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdsl.guides.arrays import integers, reals
+from vdsl.guides.cavity import uniform_cavity
 from vdsl.guides.conditionals import Components, Inputs
 from vdsl.guides.decimation import build_decimated, family_of, independent_units, strength
-from vdsl.guides.gaussian import check_real, solve, structure_of
+from vdsl.guides.gaussian import check_real, structure_of
 from vdsl.guides.guide import GuideChoice, Params, Recipe
 from vdsl.guides.latents import codec_of
 from vdsl.guides.levels import Refinement, thin, window
@@ -189,19 +190,23 @@ class _StandIn:
 
 
 def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
-    optimum = solve(problem, structure_of(problem))
-    covariance = np.fft.ifftn(1 / optimum.precision[..., 0, 0].real).real
-    mean, variance = float(optimum.mean[0]), float(covariance.flat[0])
-    powers = np.zeros(monomials.species[0].features + 1)  # of βV
+    """The Gaussian of `cavity`: the model's pair couplings, and on every site the precision that its potential asks for.
+
+    φ⁴ untrained, against the best Gaussian: Var ln w .06 and .32 at L = 8, .77 and 2.8 at 16, 8.4 and 19 at 32.
+    """
+    chart = check_real(problem, "multiscale")
+    s, cell = monomials.species[0], grid_coordinates(chart)[1]
+    site = np.zeros(s.features)
     for rows, c in monomials.products:
         if rows.shape[1] == 1:
-            first = rows[:, 0] < monomials.species[0].features
-            np.add.at(powers, rows[first, 0] + 1, beta * c[first])
-    x, w = np.polynomial.hermite_e.hermegauss(32)
-    at, w = mean + np.sqrt(variance) * x, w / w.sum()
-    potential = np.polynomial.Polynomial(powers)
-    curvature, slope = (float(w @ potential.deriv(k)(at)) for k in (2, 1))
-    return _StandIn(mean, covariance, curvature, slope, grid_coordinates(check_real(problem, "multiscale"))[1])
+            own = rows[:, 0] < s.features
+            np.add.at(site, rows[own, 0], -beta * c[own])
+    row = np.zeros(chart.cells)
+    np.add.at(row, tuple(((cell - cell[0]) % np.array(chart.cells)).T), _direct(monomials, 0, np.arange(s.units), beta))
+    spectrum = np.fft.fftn(row).real
+    own, _ = uniform_cavity(spectrum, site)
+    mean = float(site[0] / (own - spectrum.flat[0]))
+    return _StandIn(mean, np.fft.ifftn(1 / (own - spectrum)).real, own, own * mean - float(site[0]), cell)
 
 
 def _top(sites: np.ndarray, missing: int) -> list[Layer]:
