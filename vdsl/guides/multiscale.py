@@ -190,7 +190,7 @@ class _StandIn:
 
 
 def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
-    """The Gaussian of `cavity`: the model's pair couplings, and on every site the precision that its potential asks for.
+    """The Gaussian of `cavity`: the model's pair couplings, and on every site what its potential asks for.
 
     φ⁴ untrained, against the best Gaussian: Var ln w .06 and .32 at L = 8, .77 and 2.8 at 16, 8.4 and 19 at 32.
     """
