@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from programs import DISCRETE, sources
@@ -15,6 +16,8 @@ from vdsl.ir import interpret
 from vdsl.ir.factors import factorise, states_of
 from vdsl.ir.program import Program
 from vdsl.model import Model
+
+pytestmark = pytest.mark.usefixtures("quick_compilations")
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 

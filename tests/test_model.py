@@ -20,6 +20,8 @@ from vdsl.ir.support import Angle, Group, Potts, Real, Sphere, Spin
 from vdsl.lowering.strategy import Strategy
 from vdsl.model import Model
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 EXAMPLES = Path(__file__).parent / "frontend" / "language_examples"
 SMALL = {
     "ising": {"L": 4},

@@ -18,6 +18,8 @@ from vdsl.report import write
 from vdsl.report.progress import Progress
 from vdsl.run import SolveSettings
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 PHI4 = """
 param L : int = 16
 param lam = 4.96
@@ -72,7 +74,7 @@ def test_stages_are_described():
 
 
 @pytest.fixture(scope="module")
-def staged():
+def staged(quick_compilations):
     """What `begin` takes and, for a run of few steps of a small flow, what it gives."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(continuous, "_STEPS", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -69,12 +70,18 @@ def nothing_else_to_collect() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_within_a_second(name: str) -> None:
+    """The best of five: a busy machine slows some of them down, a parser that takes quadratic time all."""
     text, code, exit_code = REFUSED[name]
-    start = time.thread_time()  # other threads of the process are not the parser's work
-    with pytest.raises(VfeError) as caught:
-        parse(Source("hostile.vfe", text))
-    message = str(caught.value)
-    assert time.thread_time() - start < 1.0
+    seconds = math.inf
+    for _ in range(5):
+        start = time.thread_time()  # other threads of the process are not the parser's work
+        with pytest.raises(VfeError) as caught:
+            parse(Source("hostile.vfe", text))
+        message = str(caught.value)
+        seconds = min(seconds, time.thread_time() - start)
+        if seconds < 1.0:
+            break
+    assert seconds < 1.0
     assert caught.value.diagnostics[0].code == code
     assert caught.value.exit_code == exit_code
     assert len(caught.value.diagnostics) <= MAX_ERRORS

@@ -24,6 +24,8 @@ from vdsl.guides.registry import CONTINUOUS, build
 from vdsl.ir.interpret import resolve_parameters
 from vdsl.model import Model
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 SOURCES = {
     "phi4 ring": """
 lattice chain(4)

@@ -19,6 +19,8 @@ from vdsl.inference import train as training
 from vdsl.inference.train import finished, initial_state, plan, train
 from vdsl.ir.interpret import resolve_parameters
 
+pytestmark = pytest.mark.usefixtures("quick_compilations")
+
 TORUS = (
     "param J = 1.0\nparam T = 2.269185314213022\nlattice square(6, 6)\nfield s : spin\n"
     "interaction e = -J * sum(<i, j> in nn: s[i] * s[j])\ntemperature T\n"
