@@ -20,7 +20,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def blocks(language: str) -> list:
     """The fenced blocks of one language on all pages, with the page they stand on."""
     return [
-        pytest.param(page, text, id=f"{page.stem}-{number}")
+        pytest.param(page, text, id=f"{page.stem}-{number}", marks=[pytest.mark.slow] * (page.stem != "README"))
+        if language == "python"
+        else pytest.param(page, text, id=f"{page.stem}-{number}")
         for page in PAGES
         for number, text in enumerate(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S))
     ]

@@ -130,6 +130,7 @@ def test_continuous_energies_by_hand(name: str, energy: float) -> None:
     assert float(model.energy(_origin(name, model))) == pytest.approx(energy, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVED_CONTINUOUS)
 def test_solving_reaches_the_reference(name: str) -> None:
     """ln Z of a continuous model within 3σ (and rounding) of an independent calculation, F_q above F."""
@@ -155,6 +156,7 @@ def fast_code(name: str, quick_compilations: None) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVED)
 def test_solving_reaches_the_exact_answer(name: str, fast_code: None) -> None:
     """ln Z within 3σ (and rounding), and F_q above F by no less than its error allows."""

@@ -222,6 +222,7 @@ def _wait_for(process: subprocess.Popen, path: Path, changed_since: float = 0.0)
     raise AssertionError(f"no new {path.name}: {process.communicate()}")
 
 
+@pytest.mark.slow
 def test_interrupt_then_kill_9_then_resume_equals_never_stopping(home, finished):
     flags = [*FLAGS, "--steps", "4000"]
     whole = _start(home, "solve", "ring.vfe", *flags, "--out", "whole")

@@ -87,6 +87,7 @@ def staged(quick_compilations):
         yield p, choice, begin, begin(directory=None, guard=never_stop)
 
 
+@pytest.mark.slow
 def test_a_stage_is_a_better_start(staged):
     """The variance of ln w at L = 16 after 30 steps at L = 8 alone."""
     p, choice, _, beginning = staged
@@ -100,6 +101,7 @@ def test_a_stage_is_a_better_start(staged):
     assert beginning.seconds > 0
 
 
+@pytest.mark.slow
 def test_a_stopped_stage_goes_on(staged, tmp_path):
     """Stopped in its stage and continued, it ends with the bits of one that was never stopped."""
     _, _, begin, whole = staged

@@ -17,7 +17,7 @@ from vdsl.guides.amortised import build_amortised
 from vdsl.guides.problem import Problem
 from vdsl.ir.interpret import resolve_parameters
 
-pytestmark = pytest.mark.usefixtures("quick_compilations")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilations")]
 
 ISING = """
 model small

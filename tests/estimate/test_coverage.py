@@ -20,6 +20,8 @@ from vdsl.guides.problem import Problem
 from vdsl.ir import interpret
 from vdsl.solver import fresh_draw
 
+pytestmark = pytest.mark.slow
+
 REPEATS, SAMPLES = 60, 2000
 BONDS = np.array(
     [(3 * a + b, c) for a in range(3) for b in range(3) for c in ((3 * a + 3) % 9 + b, 3 * a + (b + 1) % 3)]

@@ -75,6 +75,7 @@ def agrees(values, exact, most):
     assert found.error < most
 
 
+@pytest.mark.slow
 def test_single_values_have_their_densities():
     """Histograms in 20 bins of equal probability: χ² of independent values with 19 degrees of freedom."""
     _, chains = everything()

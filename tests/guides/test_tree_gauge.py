@@ -134,6 +134,7 @@ def test_every_weight_is_the_partition_function(name: str):
     assert log_mean_exp(log_w) == pytest.approx(ln_z, abs=4 * log_w.std() / np.sqrt(SAMPLES) + 2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SU3)
 def test_su3_is_nearly_exact(name: str):
     """Against the sum over representations of (c_r/d_r)^V."""

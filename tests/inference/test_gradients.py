@@ -128,6 +128,7 @@ def test_a_plan_follows_the_recipe_and_the_user_overrules_it():
     assert "score, reparameterised, path" in caught.value.diagnostics[0].notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_training_with_every_estimator_lowers_the_free_energy(name):
     """All three come to the same minimum, which one Newton iteration on the exact F̃ confirms."""
