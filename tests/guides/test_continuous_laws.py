@@ -132,8 +132,9 @@ CHECKED = {
     "tree": (),
 }
 PAIRS = [(guide, name) for guide, names in CHECKED.items() for name in names]
-# The noise on the parameters. That of a coupling flow's nets moves its tails, and thin tails have rare large weights.
-NOISE = {"coupling": 0.01}
+# The noise on the parameters. That of a coupling flow's nets moves its tails, and thin tails have rare large weights;
+# that of a shared network moves all its sites at once.
+NOISE = {"coupling": 0.01, "multiscale": 0.02}
 TORUS = -3.49627247  # ln Z of the torus, by transfer matrix
 SAMPLES = 2**12
 
