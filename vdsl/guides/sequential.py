@@ -45,9 +45,11 @@ from vdsl.guides.frames import (
 )
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
+from vdsl.guides.local_phases import LocalPhases, build_local_phases
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.ir.pinning import Pins, pinned_expansion, pins_of
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
 _NEAR = 32  # parent features that networks see; the linear part sees all of them
@@ -92,13 +94,14 @@ class Learned(eqx.Module):
 
 
 class Sequential(Guide):
-    """See the module. Latents are raw values (V, b), those of decimated units 0."""
+    """See the module. Latents are raw values (V, b) of what is not pinned, those of decimated units 0."""
 
     beta: Array
     learned: tuple[Learned, ...]
     decimated: Decimated
     kept: Array  # (V, 1): 1 where values are latent
     frames: tuple[Frame, ...]
+    local: LocalPhases | None
     radii: tuple[tuple[int, int] | None, ...] = eqx.field(static=True)  # whose η is a frame's radius: part and position
     codec: Codec = eqx.field(static=True)
     hints: Recipe = eqx.field(static=True)
@@ -156,7 +159,8 @@ class Sequential(Guide):
     def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
         beta = scale * self.beta
         features = features_of(self.decimated.species, z)
-        log_q = jnp.full(z.shape[1], self.codec.log_haar, z.dtype)
+        log_measure = self.codec.log_haar + (self.local.log_measure if self.local is not None else 0.0)
+        log_q = jnp.full(z.shape[1], log_measure, z.dtype)
         for part, own in zip(self.learned, params, strict=True):
             eta = part.eta(own, features, beta)
             each = part.family.log_prob(eta, z[part.variables])
@@ -186,14 +190,23 @@ class Sequential(Guide):
         for number, frame in enumerate(self.frames):
             alpha = jax.random.uniform(jax.random.fold_in(key, number), (n,), minval=-jnp.pi, maxval=jnp.pi)
             values = frame.turn(values, alpha)
+        if self.local is not None:
+            values = self.local.spread(jax.random.fold_in(key, len(self.frames)), values)
         return self.codec.decode(values), log_q + log_rest
 
     def log_prob(self, params: Params, x: Configuration) -> Array:
-        values = self.codec.encode(x)
-        for frame in self.frames:
-            values = frame.turn(values, -frame.phase(values))
+        values = self.reduced(x)
         log_q = self.latent_log_prob(params, values * self.kept, jnp.ones(()))
         return log_q + self.decimated.log_prob(values, self.beta)
+
+    def reduced(self, x: Configuration) -> Array:
+        """Raw values (V, b) of configurations in the gauge and the frames; latents are those of kept units."""
+        values = self.codec.encode(x)
+        if self.local is not None:
+            values = self.local.fixed(values)
+        for frame in self.frames:
+            values = frame.turn(values, -frame.phase(values))
+        return values
 
 
 def _beyond(rows: Array, level: Array, index: Array) -> Array:
@@ -212,6 +225,7 @@ class Structure:
     hidden: int
     phases: tuple[Phase, ...] = ()
     anchors: tuple[np.ndarray, ...] = ()
+    pins: Pins | None = None
 
 
 def choose_sequential(problem: Problem) -> GuideChoice:
@@ -223,7 +237,8 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     for block in problem.expansion.blocks:
         if block.kind == "unit" and block.components == 1:
             raise cannot_serve("autoregressive", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
-    monomials = monomials_of(problem.expansion)
+    pins = pins_of(problem.program, problem.symmetries, problem.expansion)
+    monomials = _monomials(problem, pins)
     if not serves(monomials):
         raise cannot_serve(
             "autoregressive", f"{monomials.n_units} units are too many to learn one by one", "use a flow"
@@ -231,7 +246,7 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     graph = Interactions(monomials.n_units, monomials.edges())
     # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
-    phases = phases_of(problem, monomials)
+    phases = phases_of(problem, monomials, _pinned_fields(problem, pins))
     kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
     anchors = tuple(anchor_units(p, monomials, _first(p, monomials, order)) for p in phases)
@@ -246,23 +261,26 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         f"{len(rest)} of {monomials.n_units} variables are summed and sampled exactly given the others; the other "
         f"{len(kept)} are drawn one after another, each in the field of those it can depend on"
     )
+    if pins is not None:
+        reason = f"a gauge transformation sets {len(pins.pinned)} angles to 0; of what is left, {reason}"
     description: dict[str, Any] = {
         "variables": monomials.n_units,
+        **({"gauge": len(pins.pinned)} if pins is not None else {}),
         "learned": len(kept),
         "depth": int(level.max(initial=-1)) + 1,
         "mean parents": float(np.mean(counts)) if counts else 0.0,
         "most parents": max(counts, default=0),
         "hidden units": hidden,
-        "symmetry built in": _symmetry(problem, monomials, phases),
+        "symmetry built in": _symmetry(problem, monomials, phases, pins),
     }
-    structure = Structure(rest, order, parents, level, hidden, phases, anchors)
+    structure = Structure(rest, order, parents, level, hidden, phases, anchors, pins)
     return GuideChoice("autoregressive", reason, description, structure)
 
 
 def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     """The guide at parameter values θ. Raises VfeError `bad-temperature`, `guide-cannot-serve`."""
     structure: Structure = choice.structure
-    monomials = monomials_of(problem.expansion)
+    monomials = _monomials(problem, structure.pins)
     beta = 1 / problem.temperature
     start = cavity_start(monomials, beta, structure.order, structure.rest)
     rank = np.full(monomials.n_units, len(structure.order))
@@ -291,11 +309,26 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
         decimated=build_decimated(monomials, structure.rest, beta),
         kept=reals(kept),
         frames=tuple(build_frame(p, monomials, a) for p, a in zip(structure.phases, structure.anchors, strict=True)),
+        local=None if structure.pins is None else build_local_phases(structure.pins, problem.expansion.n),
         radii=tuple(radii),
-        codec=codec_of(problem.program, monomials.species),
+        codec=codec_of(problem.program, problem.expansion.blocks),
         hints=Recipe(learning_rate=_rate(len(structure.order))),
         bytes_each=4096 + 8 * width + 400 * monomials.n_units,
     )
+
+
+def _monomials(problem: Problem, pins: Pins | None) -> Monomials:
+    """Of what is left of the energy with the pinned angles at 0."""
+    return monomials_of(problem.expansion if pins is None else pinned_expansion(problem.expansion, pins.pinned))
+
+
+def _pinned_fields(problem: Problem, pins: Pins | None) -> frozenset[str]:
+    """Fields some of whose values are pinned: no phase of theirs is left."""
+    if pins is None:
+        return frozenset()
+    blocks = problem.expansion.blocks
+    owners = np.searchsorted([b.first for b in blocks], pins.pinned, side="right") - 1
+    return frozenset(blocks[k].field for k in owners.tolist())
 
 
 def _rate(learned: int) -> float:
@@ -375,12 +408,13 @@ def _flipped(monomials: Monomials, phases: Sequence[Phase]) -> frozenset[int]:
     return frozenset(k for k in odd if monomials.species[k].block.field not in turned)
 
 
-def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase]) -> str:
+def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase], pins: Pins | None) -> str:
     """What holds exactly whatever has been learned: frames turn with the parents if nothing else sets a direction."""
-    if len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
+    if pins is None and len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
         turns = [s for s in problem.symmetries if s.kind in ("shift", "rotation") and s.order == 0]
         return "global rotation" if turns else "none"
-    said = [f"global rotation of {', '.join(p.fields)}" for p in phases]
+    said = [] if pins is None else [f"gauge transformations of {', '.join(pins.fields)}"]
+    said += [f"global rotation of {', '.join(p.fields)}" for p in phases]
     odd = _flipped(monomials, phases)
     names = [s.block.field for k, s in enumerate(monomials.species) if k in odd]
     return ", ".join(said + ([f"global sign of {', '.join(names)}"] if names else [])) or "none"
