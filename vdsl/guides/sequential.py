@@ -13,7 +13,8 @@ is exact before any training, open chains and rings of others come close to it.
 
 Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors, and
 a phase of complex numbers, of vectors in the plane and of angles beside other fields (frames.py: latents are in the
-frame then).
+frame then). So do gauge transformations of U(1): the angles of a tree are pinned at 0, latents are what is left, and
+samples get a random transformation (local_phases.py).
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     graph = Interactions(monomials.n_units, monomials.edges())
     # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
-    phases = phases_of(problem, monomials, _pinned_fields(problem, pins))
+    phases = phases_of(problem, monomials, () if pins is None else pins.held)
     kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
     anchors = tuple(anchor_units(p, monomials, _first(p, monomials, order)) for p in phases)
@@ -320,15 +321,6 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
 def _monomials(problem: Problem, pins: Pins | None) -> Monomials:
     """Of what is left of the energy with the pinned angles at 0."""
     return monomials_of(problem.expansion if pins is None else pinned_expansion(problem.expansion, pins.pinned))
-
-
-def _pinned_fields(problem: Problem, pins: Pins | None) -> frozenset[str]:
-    """Fields some of whose values are pinned: no phase of theirs is left."""
-    if pins is None:
-        return frozenset()
-    blocks = problem.expansion.blocks
-    owners = np.searchsorted([b.first for b in blocks], pins.pinned, side="right") - 1
-    return frozenset(blocks[k].field for k in owners.tolist())
 
 
 def _rate(learned: int) -> float:

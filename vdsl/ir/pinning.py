@@ -36,7 +36,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class Pins:
-    """The variables that are pinned, and how gauge transformations move all variables.
+    """The variables that are pinned, the fields that hold some, and how gauge transformations move all variables.
 
     α has one entry for every site and the vacuum, for one gauge group after another. planes (p, 2): variables (re, im)
     that turn by charges·α[at]. The α that pins is Σ_d signs[:, d]·x[paths[:, d]], 0 at roots; free: not a root.
@@ -44,6 +44,7 @@ class Pins:
 
     symmetries: tuple[Symmetry, ...]
     pinned: np.ndarray
+    held: tuple[str, ...]
     edges: Edges
     planes: np.ndarray
     at: np.ndarray
@@ -59,7 +60,7 @@ class Pins:
 
 
 def pins_of(program: Program, symmetries: Iterable[Symmetry], expansion: Expansion) -> Pins | None:
-    """The pins of all U(1) gauge symmetries that the expansion has; None where there are none, or nothing else."""
+    """The pins of all U(1) gauge symmetries that the expansion has; None where there is none, or nothing else."""
     lattice, chosen = program.lattice, _abelian(program, symmetries, expansion)
     if lattice is None or not chosen:
         return None
@@ -77,10 +78,12 @@ def pins_of(program: Program, symmetries: Iterable[Symmetry], expansion: Expansi
                 charges.append(np.full(block.elements, float(charge)))
     edges = Edges(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     pinned, paths, signs, free = _forest(edges, [k * size + size - 1 for k in range(len(chosen))], size * len(chosen))
-    if len(pinned) == expansion.n:
+    if len(pinned) in (0, expansion.n):
         return None
     both = np.concatenate(planes), np.concatenate(at), np.concatenate(charges)
-    return Pins(chosen, pinned, edges, *both, paths, signs, free)
+    owners = np.searchsorted([b.first for b in expansion.blocks], pinned, side="right") - 1
+    held = tuple(expansion.blocks[k].field for k in np.unique(owners))
+    return Pins(chosen, pinned, held, edges, *both, paths, signs, free)
 
 
 def pinned_expansion(expansion: Expansion, pinned: np.ndarray) -> Expansion:
