@@ -104,7 +104,7 @@ def drawn(name: str) -> Drawn:
     guide = build_sequential(choose_sequential(problem), problem)
     rng = np.random.default_rng(4)
     shapes = jax.eval_shape(guide.init, jax.random.key(0))
-    params = jax.tree.map(lambda p: (0.1 * rng.standard_normal(p.shape)).astype(p.dtype), shapes)
+    params = jax.tree.map(lambda p: (0.05 * rng.standard_normal(p.shape)).astype(p.dtype), shapes)
     gauge = next(s for s in problem.symmetries if s.kind == "gauge")
     dynamic, static = eqx.partition(guide, eqx.is_array)
 

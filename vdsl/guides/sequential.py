@@ -7,9 +7,10 @@ The kept ones are sampled one after another; the k-th conditional is
     ln q(x_k | parents) = Σ_f (η_f^known + η_f^start + η_f^learned)(parents) · feature_f(x_k) − ln Z
 
 with what is known from the products that only earlier units share, what a Gaussian stand-in of the model says of
-everything still unknown (cavity.py), and what a small network has learned (conditionals.py). The parents are those of
-the elimination of the interaction graph; units of equal depth are drawn together. The density of a quadratic energy
-is exact before any training, open chains and rings of others come close to it.
+everything still unknown (cavity.py; where angles meet in threes or more, a mesh of their cosines: mesh.py), and what a
+small network has learned (conditionals.py). The parents are those of the elimination of the interaction graph; units of
+equal depth are drawn together. The density of a quadratic energy is exact before any training, open chains and rings of
+others come close to it.
 
 Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors, and
 a phase of complex numbers, of vectors in the plane and of angles beside other fields (frames.py: latents are in the
@@ -19,8 +20,8 @@ samples get a random transformation (local_phases.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -29,9 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vdsl.guides import mesh
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.cavity import Start, cavity_start, pair_couplings, serves
-from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning
+from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning, Waves
 from vdsl.guides.decimation import Decimated, build_decimated, by_species, family_of, independent_units, strength
 from vdsl.guides.densities import Family
 from vdsl.guides.dissection import Interactions, order_skeleton
@@ -50,6 +52,7 @@ from vdsl.guides.local_phases import LocalPhases, build_local_phases
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.ir.expansion import Expansion
 from vdsl.ir.pinning import Pins, pinned_expansion, pins_of
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
@@ -227,10 +230,11 @@ class Structure:
     phases: tuple[Phase, ...] = ()
     anchors: tuple[np.ndarray, ...] = ()
     pins: Pins | None = None
+    waves: Mapping[int, tuple[mesh.Combination, ...]] | None = None
 
 
 def choose_sequential(problem: Problem) -> GuideChoice:
-    """The order, and what it looks like. Raises VfeError `guide-cannot-serve`."""
+    """The order, and what it looks like. Raises VfeError `guide-cannot-serve`, `bad-temperature`."""
     if problem.expansion.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in problem.expansion.opaque)
         why = f"{terms} is no sum of products of functions of one variable"
@@ -239,7 +243,8 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         if block.kind == "unit" and block.components == 1:
             raise cannot_serve("autoregressive", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
     pins = pins_of(problem.program, problem.symmetries, problem.expansion)
-    monomials = _monomials(problem, pins)
+    left = _left(problem, pins)
+    monomials = monomials_of(left)
     if not serves(monomials):
         raise cannot_serve(
             "autoregressive", f"{monomials.n_units} units are too many to learn one by one", "use a flow"
@@ -274,16 +279,23 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         "hidden units": hidden,
         "symmetry built in": _symmetry(problem, monomials, phases, pins),
     }
-    structure = Structure(rest, order, parents, level, hidden, phases, anchors, pins)
+    meets = mesh.serves(left)
+    waves = mesh.main_waves(mesh.mesh_start(left, 1 / problem.temperature, order, rest)) if meets else None
+    structure = Structure(rest, order, parents, level, hidden, phases, anchors, pins, waves)
     return GuideChoice("autoregressive", reason, description, structure)
 
 
 def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     """The guide at parameter values θ. Raises VfeError `bad-temperature`, `guide-cannot-serve`."""
     structure: Structure = choice.structure
-    monomials = _monomials(problem, structure.pins)
+    left = _left(problem, structure.pins)
+    monomials = monomials_of(left)
     beta = 1 / problem.temperature
     start = cavity_start(monomials, beta, structure.order, structure.rest)
+    fields: dict[int, mesh.Field] = {}
+    if structure.waves is not None:  # they hold the pairs too
+        fields = mesh.mesh_start(left, beta, structure.order, structure.rest)
+        start = replace(start, weights=pair_couplings(monomials, beta))
     rank = np.full(monomials.n_units, len(structure.order))
     rank[structure.order] = np.arange(len(structure.order))
     odd = _flipped(monomials, structure.phases)
@@ -292,7 +304,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     groups = [np.flatnonzero(owners == number) for number in numbers]
     steps = _steps(structure.level, groups)
     learned = [
-        _learned(monomials, structure, start, beta, rank, positions, rows, number in odd, odd)
+        _learned(monomials, structure, start, fields, beta, rank, positions, rows, number in odd, odd)
         for number, positions, rows in zip(numbers.tolist(), groups, steps, strict=True)
     ]
     kept = np.zeros((monomials.n_variables, 1))
@@ -304,6 +316,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
         position = int(np.flatnonzero(structure.order[groups[part]] == anchor[0])[0])
         radii.append((part, position) if phase.plane else None)
     width = sum(part.rows.size + part.inputs.scalars.size + part.inputs.vectors.size for part in learned)
+    width += sum(part.inputs.waves.rows.size for part in learned if part.inputs.waves is not None)
     return Sequential(
         beta=reals(beta),
         learned=tuple(learned),
@@ -318,9 +331,9 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     )
 
 
-def _monomials(problem: Problem, pins: Pins | None) -> Monomials:
-    """Of what is left of the energy with the pinned angles at 0."""
-    return monomials_of(problem.expansion if pins is None else pinned_expansion(problem.expansion, pins.pinned))
+def _left(problem: Problem, pins: Pins | None) -> Expansion:
+    """What is left of the energy with the pinned angles at 0."""
+    return problem.expansion if pins is None else pinned_expansion(problem.expansion, pins.pinned)
 
 
 def _rate(learned: int) -> float:
@@ -333,6 +346,7 @@ def _learned(
     monomials: Monomials,
     structure: Structure,
     start: Start,
+    fields: Mapping[int, mesh.Field],
     beta: float,
     rank: np.ndarray,
     positions: np.ndarray,
@@ -347,6 +361,8 @@ def _learned(
     family = family_of(s, max(strength(feeling, beta), 1.0))
     parents = [structure.order[structure.parents[p]] for p in positions]
     inputs = _inputs(monomials, s, units, parents, start, pair_couplings(monomials, beta), feeling, odd)
+    if structure.waves is not None:
+        inputs = replace(inputs, waves=_build_waves(monomials, units, structure.waves, fields))
     size = s.features + 1 if s.kind == "unit" else s.features
     shift, unit, floor = np.zeros((len(units), size)), np.ones((len(units), size)), np.zeros(len(units))
     if s.kind == "real":
@@ -502,6 +518,27 @@ def _inputs(
         vector_weights=reals(_rectangle(pulls, 0.0)),
         awake=reals(awake),
     )
+
+
+def _build_waves(
+    monomials: Monomials,
+    units: np.ndarray,
+    waves: Mapping[int, tuple[mesh.Combination, ...]],
+    fields: Mapping[int, mesh.Field],
+) -> Waves:
+    """The waves that act on units of one species as arrays; factors of 1 and waves of weight 0 fill them up."""
+    factors = [[[(v, np.sign(p)) for v, p in m for _ in range(abs(p))] for m in waves[u]] for u in units.tolist()]
+    shape = len(units), max(map(len, factors)), max([len(f) for own in factors for f in own] + [1])
+    rows, signs, weights = np.full(shape, monomials.n_rows), np.ones(shape), np.zeros((shape[0], 2, shape[1]))
+    for k, u in enumerate(units.tolist()):
+        strengths = dict(fields[u])
+        for c, m in enumerate(waves[u]):
+            strength = strengths.get(m, 0j)
+            weights[k, :, c] = strength.real, strength.imag
+            for a, (v, sign) in enumerate(factors[k][c]):
+                rows[k, c, a] = monomials.rows_of(np.array([v]))[0, 0]
+                signs[k, c, a] = sign
+    return Waves(integers(rows), reals(signs), reals(weights))
 
 
 def _rectangle(rows: list[list], fill: float) -> np.ndarray:
