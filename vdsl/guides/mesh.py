@@ -31,9 +31,9 @@ Field = list[tuple[Combination, complex]]  # on a unit, by those drawn before it
 
 
 def serves(expansion: Expansion) -> bool:
-    """Whether all variables are angles, three or more of which meet: pairs alone have a better start (cavity.py)."""
-    angles = all(b.kind == "angle" for b in expansion.blocks)
-    return angles and any(len(g.exponents) > 2 for g in expansion.groups)
+    """Whether three or more angles meet, and nothing else: pairs alone have a better start (cavity.py)."""
+    kinds = expansion.kinds()
+    return any(g.scopes.shape[1] > 2 and (kinds[g.scopes] == "angle").all(1).any() for g in expansion.groups)
 
 
 def mesh_start(expansion: Expansion, beta: float, order: np.ndarray, rest: np.ndarray) -> dict[int, Field]:
@@ -66,12 +66,22 @@ def main_waves(fields: dict[int, Field]) -> dict[int, tuple[Combination, ...]]:
 
 
 def _waves(expansion: Expansion, beta: float) -> dict[Combination, complex]:
+    """Of the products of angles alone."""
     out: dict[Combination, complex] = {}
+    unit = _unit_of_variable(expansion)
     for g in expansion.groups:
-        for scope, c in zip(g.scopes.tolist(), g.coefficients.tolist(), strict=True):
+        alone = (expansion.kinds()[g.scopes] == "angle").all(1)
+        for scope, c in zip(unit[g.scopes[alone]].tolist(), g.coefficients[alone].tolist(), strict=True):
             m, j = _oriented(dict(zip(scope, g.exponents, strict=True)), -beta * complex(c))
             out[m] = out.get(m, 0j) + j
     return out
+
+
+def _unit_of_variable(expansion: Expansion) -> np.ndarray:
+    """As monomials.py numbers units: a unit vector is one."""
+    whole = expansion.kinds() == "unit"
+    first = np.concatenate([np.arange(b.elements * b.components) % b.components == 0 for b in expansion.blocks])
+    return np.cumsum(~whole | first) - 1
 
 
 def _oriented(harmonics: dict[int, int], j: complex) -> tuple[Combination, complex]:

@@ -293,9 +293,11 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     beta = 1 / problem.temperature
     start = cavity_start(monomials, beta, structure.order, structure.rest)
     fields: dict[int, mesh.Field] = {}
-    if structure.waves is not None:  # they hold the pairs too
+    if structure.waves is not None:  # they hold the pairs of angles too
         fields = mesh.mesh_start(left, beta, structure.order, structure.rest)
-        start = replace(start, weights=pair_couplings(monomials, beta))
+        angle = np.concatenate([np.full(s.units, s.kind == "angle") for s in monomials.species])
+        direct = np.where(angle[:, None] & angle, pair_couplings(monomials, beta), start.weights)
+        start = replace(start, weights=direct)
     rank = np.full(monomials.n_units, len(structure.order))
     rank[structure.order] = np.arange(len(structure.order))
     odd = _flipped(monomials, structure.phases)
@@ -361,7 +363,7 @@ def _learned(
     family = family_of(s, max(strength(feeling, beta), 1.0))
     parents = [structure.order[structure.parents[p]] for p in positions]
     inputs = _inputs(monomials, s, units, parents, start, pair_couplings(monomials, beta), feeling, odd)
-    if structure.waves is not None:
+    if structure.waves is not None and s.kind == "angle":
         inputs = replace(inputs, waves=_build_waves(monomials, units, structure.waves, fields))
     size = s.features + 1 if s.kind == "unit" else s.features
     shift, unit, floor = np.zeros((len(units), size)), np.ones((len(units), size)), np.zeros(len(units))
