@@ -9,7 +9,8 @@ factors of θ_u. R² is Σ|J_j|² and twice the cosines of all differences, so t
 
 at a typical R: star into mesh (for stiff angles J_j J_l/Σ J, as for resistors; for weak ones J_j J_l/2, as at strong
 coupling). In lattice gauge theory plaquettes become larger loops. Units are eliminated in the reverse of the sampling
-order; what then acts on a unit is a start for its conditional. Waves with |m_u| > 1 are left out.
+order; what then acts on a unit is a start for its conditional. Fresh guides of higgs.vfe had Var ln w = 20.7 with the
+pairs of cavity.py and 2.0 with these, of u1_improved.vfe 16.7 and 1.7. Waves with |m_u| > 1 are left out.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ from vdsl.ir.expansion import Expansion
 _MOST = 16  # waves that act on a unit
 _WIDEST = 24  # waves of a star, the largest
 _LEAST = 1e-2  # of |J|
-_ALIGNED = 0.6  # R² between Σ|J|² (0) and |ΣJ|² (1)
+_ALIGNED = 0.6  # R² between Σ|J|² (0) and |ΣJ|² (1); R = Σ|J|: Var ln w = 3.5 on higgs.vfe, 5.9 on u1_improved.vfe
 
 Combination = tuple[tuple[int, int], ...]  # (unit, harmonic), units increasing; the first harmonic is positive
-
-
 Field = list[tuple[Combination, complex]]  # on a unit, by those drawn before it: Σ strength e^{i m·θ}
 
 
