@@ -98,7 +98,7 @@ def case(name: str) -> Case:
         """Samples with ln q; ln q of y; latents' ln q and u with the whole ln q of configurations that have them."""
         one = jnp.ones(())
         x, log_q = guide.sample_and_log_prob(params, key, SAMPLES)
-        z = guide.codec.encode(y) * guide.kept
+        z = guide.reduced(y) * guide.kept
         return x, log_q, guide.log_prob(params, y), guide.latent_log_prob(params, z, one), guide.latent_energy(z, one)
 
     start = fresh(guide)

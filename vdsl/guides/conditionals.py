@@ -23,11 +23,30 @@ from jax import Array
 Params = dict[str, Array]
 
 
+class Waves(eqx.Module):
+    """e^{i m·θ} of C integer combinations m of parents' angles, A harmonics at most, and their start as fields.
+
+    rows (T, C, A): of the cosines, each followed by its sine; signs (T, C, A) of the harmonics; weights (T, 2, C).
+    """
+
+    rows: Array
+    signs: Array
+    weights: Array
+
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        """Cosines and sines (T, C, b)."""
+        cosine, sine = features[self.rows[..., 0]], self.signs[..., :1] * features[self.rows[..., 0] + 1]
+        for a in range(1, self.rows.shape[2]):
+            c, s = features[self.rows[..., a]], self.signs[..., a, None] * features[self.rows[..., a] + 1]
+            cosine, sine = cosine * c - sine * s, cosine * s + sine * c
+        return cosine, sine
+
+
 class Inputs(eqx.Module):
     """What a unit sees. scalars (T, P) and vectors (T, n, Q): rows of features; scale (T, P) what they are divided by.
 
     odd (T, P): 1 where a scalar changes sign under the flip. Linear start: weights (T, P) of scalars, (T, Q) of
-    vectors. awake (T,): 0 where nothing sets a direction.
+    vectors. awake (T,): 0 where nothing sets a direction. waves: of angles that meet in threes or more.
     """
 
     scalars: Array
@@ -37,6 +56,7 @@ class Inputs(eqx.Module):
     vectors: Array
     vector_weights: Array
     awake: Array
+    waves: Waves | None = None
 
     def at(self, index: Array) -> Inputs:
         """Of some of the units."""
@@ -111,7 +131,7 @@ class Components(Conditional):
 class Turning(Conditional):
     """Harmonics 1 and 2 relative to the reference direction; higher ones stay as they are known.
 
-    The reference direction sees all parents, the network only the first `near` ones.
+    The reference direction sees all parents and waves of them, the network only the first `near` parents.
     """
 
     near: int = eqx.field(static=True)
@@ -119,7 +139,8 @@ class Turning(Conditional):
     def init(self, key: Array, inputs: Inputs) -> Params:
         units, angles = inputs.vector_weights.shape
         width = 2 * min(angles, self.near) + 1 + inputs.scalars.shape[1]
-        return {
+        waves = {} if inputs.waves is None else {"waves": inputs.waves.weights}
+        return waves | {
             "along": inputs.vector_weights,
             "across": jnp.zeros((units, angles)),
             "W": _weights(key, (units, self.hidden, width), 0.7),
@@ -132,6 +153,10 @@ class Turning(Conditional):
         cosine, sine = features[inputs.vectors[:, 0]], features[inputs.vectors[:, 1]]
         along, across = params["along"][:, None], params["across"][:, None]
         field = jnp.concatenate([along @ cosine - across @ sine, along @ sine + across @ cosine], axis=1)
+        if inputs.waves is not None:
+            c, s = inputs.waves(features)
+            x, y = params["waves"][:, :1], params["waves"][:, 1:]
+            field = field + jnp.concatenate([x @ c - y @ s, x @ s + y @ c], axis=1)
         total = known[:, :2] + field
         size = jnp.sum(total**2, axis=1)
         strength = jnp.sqrt(jnp.maximum(size, 1e-12))

@@ -13,6 +13,7 @@ and an exponential beyond the last, so that what is sampled is what `log_prob` r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -74,13 +75,18 @@ class Frame(eqx.Module):
         return whole - jnp.log(jnp.maximum(values[self.anchor[0]], jnp.finfo(values.dtype).tiny))
 
 
-def phases_of(problem: Problem, monomials: Monomials) -> tuple[Phase, ...]:
-    """The phases that need a frame: not those of angles alone, whose conditionals turn by themselves."""
+def phases_of(problem: Problem, monomials: Monomials, pinned: Sequence[str] = ()) -> tuple[Phase, ...]:
+    """The phases that need a frame: not those of angles alone, whose conditionals turn by themselves.
+
+    `pinned`: fields with values that a gauge has set to 0, so that a phase of theirs is no symmetry of the rest.
+    """
     if len(monomials.species) == 1 and monomials.species[0].kind == "angle":
         return ()
     kinds = {s.block.field: s.kind for s in monomials.species}
     found: list[Phase] = []
     for s in problem.symmetries:
+        if set(pinned) & set(s.fields):
+            continue
         plane = [_plane(problem, f) for f in s.fields]
         weights = s.weights or (1,) * len(s.fields)
         if s.kind == "rotation":

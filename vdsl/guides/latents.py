@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from vdsl.guides.guide import Configuration
-from vdsl.guides.monomials import Species
+from vdsl.ir.expansion import Block
 from vdsl.ir.program import Program
 from vdsl.ir.support import Angle, Complex, Group, event_shape, is_discrete, stored_states
 from vdsl.lowering.kernels import working_dtype
@@ -75,11 +75,11 @@ class Codec:
         return out
 
 
-def codec_of(program: Program, species: Sequence[Species]) -> Codec:
+def codec_of(program: Program, blocks: Sequence[Block]) -> Codec:
     """For the fields of a program, in the numbering of its expansion."""
     pieces = []
-    for s in species:
-        support = program.field(s.block.field).support
+    for b in blocks:
+        support = program.field(b.field).support
         match support:
             case Complex():
                 form = "complex"
@@ -89,6 +89,5 @@ def codec_of(program: Program, species: Sequence[Species]) -> Codec:
                 form = "angle"
             case _:
                 form = str(np.dtype(stored_states(support).dtype)) if is_discrete(support) else "plain"
-        b = s.block
         pieces.append(Piece(b.field, b.first, b.elements, b.components, event_shape(support), form))
     return Codec(tuple(pieces))

@@ -7,19 +7,21 @@ The kept ones are sampled one after another; the k-th conditional is
     ln q(x_k | parents) = Σ_f (η_f^known + η_f^start + η_f^learned)(parents) · feature_f(x_k) − ln Z
 
 with what is known from the products that only earlier units share, what a Gaussian stand-in of the model says of
-everything still unknown (cavity.py), and what a small network has learned (conditionals.py). The parents are those of
-the elimination of the interaction graph; units of equal depth are drawn together. The density of a quadratic energy
-is exact before any training, open chains and rings of others come close to it.
+everything still unknown (cavity.py; where angles meet in threes or more, a mesh of their cosines: mesh.py), and what a
+small network has learned (conditionals.py). The parents are those of the elimination of the interaction graph; units of
+equal depth are drawn together. The density of a quadratic energy is exact before any training, open chains and rings of
+others come close to it.
 
 Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors, and
 a phase of complex numbers, of vectors in the plane and of angles beside other fields (frames.py: latents are in the
-frame then).
+frame then). So do gauge transformations of U(1): the angles of a tree are pinned at 0, latents are what is left, and
+samples get a random transformation (local_phases.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -28,9 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vdsl.guides import mesh
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.cavity import Start, cavity_start, pair_couplings, serves
-from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning
+from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning, Waves
 from vdsl.guides.decimation import Decimated, build_decimated, by_species, family_of, independent_units, strength
 from vdsl.guides.densities import Family
 from vdsl.guides.dissection import Interactions, order_skeleton
@@ -45,9 +48,12 @@ from vdsl.guides.frames import (
 )
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
+from vdsl.guides.local_phases import LocalPhases, build_local_phases
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.ir.expansion import Expansion
+from vdsl.ir.pinning import Pins, pinned_expansion, pins_of
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
 _NEAR = 32  # parent features that networks see; the linear part sees all of them
@@ -106,13 +112,14 @@ class Learned(eqx.Module):
 
 
 class Sequential(Guide):
-    """See the module. Latents are raw values (V, b), those of decimated units 0."""
+    """See the module. Latents are raw values (V, b) of what is not pinned, those of decimated units 0."""
 
     beta: Array
     learned: tuple[Learned, ...]
     decimated: Decimated
     kept: Array  # (V, 1): 1 where values are latent
     frames: tuple[Frame, ...]
+    local: LocalPhases | None
     radii: tuple[tuple[int, int] | None, ...] = eqx.field(static=True)  # whose η is a frame's radius: part and position
     codec: Codec = eqx.field(static=True)
     hints: Recipe = eqx.field(static=True)
@@ -170,7 +177,8 @@ class Sequential(Guide):
     def latent_log_prob(self, params: Params, z: Array, scale: Array) -> Array:
         beta = scale * self.beta
         features = features_of(self.decimated.species, z)
-        log_q = jnp.full(z.shape[1], self.codec.log_haar, z.dtype)
+        log_measure = self.codec.log_haar + (self.local.log_measure if self.local is not None else 0.0)
+        log_q = jnp.full(z.shape[1], log_measure, z.dtype)
         for part, own in zip(self.learned, params, strict=True):
             eta = part.eta(part.of_units(own), features, beta)
             each = part.family.log_prob(eta, z[part.variables])
@@ -200,14 +208,23 @@ class Sequential(Guide):
         for number, frame in enumerate(self.frames):
             alpha = jax.random.uniform(jax.random.fold_in(key, number), (n,), minval=-jnp.pi, maxval=jnp.pi)
             values = frame.turn(values, alpha)
+        if self.local is not None:
+            values = self.local.spread(jax.random.fold_in(key, len(self.frames)), values)
         return self.codec.decode(values), log_q + log_rest
 
     def log_prob(self, params: Params, x: Configuration) -> Array:
-        values = self.codec.encode(x)
-        for frame in self.frames:
-            values = frame.turn(values, -frame.phase(values))
+        values = self.reduced(x)
         log_q = self.latent_log_prob(params, values * self.kept, jnp.ones(()))
         return log_q + self.decimated.log_prob(values, self.beta)
+
+    def reduced(self, x: Configuration) -> Array:
+        """Raw values (V, b) of configurations in the gauge and the frames; latents are those of kept units."""
+        values = self.codec.encode(x)
+        if self.local is not None:
+            values = self.local.fixed(values)
+        for frame in self.frames:
+            values = frame.turn(values, -frame.phase(values))
+        return values
 
 
 def _beyond(rows: Array, level: Array, index: Array) -> Array:
@@ -226,10 +243,12 @@ class Structure:
     hidden: int
     phases: tuple[Phase, ...] = ()
     anchors: tuple[np.ndarray, ...] = ()
+    pins: Pins | None = None
+    waves: Mapping[int, tuple[mesh.Combination, ...]] | None = None
 
 
 def choose_sequential(problem: Problem) -> GuideChoice:
-    """The order, and what it looks like. Raises VfeError `guide-cannot-serve`."""
+    """The order, and what it looks like. Raises VfeError `guide-cannot-serve`, `bad-temperature`."""
     if problem.expansion.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in problem.expansion.opaque)
         why = f"{terms} is no sum of products of functions of one variable"
@@ -237,7 +256,9 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     for block in problem.expansion.blocks:
         if block.kind == "unit" and block.components == 1:
             raise cannot_serve("autoregressive", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
-    monomials = monomials_of(problem.expansion)
+    pins = pins_of(problem.program, problem.symmetries, problem.expansion)
+    left = _left(problem, pins)
+    monomials = monomials_of(left)
     if not serves(monomials):
         raise cannot_serve(
             "autoregressive", f"{monomials.n_units} units are too many to learn one by one", "use a flow"
@@ -245,7 +266,7 @@ def choose_sequential(problem: Problem) -> GuideChoice:
     graph = Interactions(monomials.n_units, monomials.edges())
     # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
-    phases = phases_of(problem, monomials)
+    phases = phases_of(problem, monomials, () if pins is None else pins.held)
     kept = np.setdiff1d(np.arange(monomials.n_units), rest)
     order, parents, level = order_skeleton(graph, kept, [rest[k : k + 1] for k in range(len(rest))])
     anchors = tuple(anchor_units(p, monomials, _first(p, monomials, order)) for p in phases)
@@ -260,25 +281,37 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         f"{len(rest)} of {monomials.n_units} variables are summed and sampled exactly given the others; the other "
         f"{len(kept)} are drawn one after another, each in the field of those it can depend on"
     )
+    if pins is not None:
+        reason = f"a gauge transformation sets {len(pins.pinned)} angles to 0; of what is left, {reason}"
     description: dict[str, Any] = {
         "variables": monomials.n_units,
+        **({"gauge": len(pins.pinned)} if pins is not None else {}),
         "learned": len(kept),
         "depth": int(level.max(initial=-1)) + 1,
         "mean parents": float(np.mean(counts)) if counts else 0.0,
         "most parents": max(counts, default=0),
         "hidden units": hidden,
-        "symmetry built in": _symmetry(problem, monomials, phases),
+        "symmetry built in": _symmetry(problem, monomials, phases, pins),
     }
-    structure = Structure(rest, order, parents, level, hidden, phases, anchors)
+    meets = mesh.serves(left)
+    waves = mesh.main_waves(mesh.mesh_start(left, 1 / problem.temperature, order, rest)) if meets else None
+    structure = Structure(rest, order, parents, level, hidden, phases, anchors, pins, waves)
     return GuideChoice("autoregressive", reason, description, structure)
 
 
 def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     """The guide at parameter values θ. Raises VfeError `bad-temperature`, `guide-cannot-serve`."""
     structure: Structure = choice.structure
-    monomials = monomials_of(problem.expansion)
+    left = _left(problem, structure.pins)
+    monomials = monomials_of(left)
     beta = 1 / problem.temperature
     start = cavity_start(monomials, beta, structure.order, structure.rest)
+    fields: dict[int, mesh.Field] = {}
+    if structure.waves is not None:  # they hold the pairs of angles too
+        fields = mesh.mesh_start(left, beta, structure.order, structure.rest)
+        angle = np.concatenate([np.full(s.units, s.kind == "angle") for s in monomials.species])
+        direct = np.where(angle[:, None] & angle, pair_couplings(monomials, beta), start.weights)
+        start = replace(start, weights=direct)
     rank = np.full(monomials.n_units, len(structure.order))
     rank[structure.order] = np.arange(len(structure.order))
     odd = _flipped(monomials, structure.phases)
@@ -287,7 +320,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     groups = [np.flatnonzero(owners == number) for number in numbers]
     steps = steps_of(structure.level, groups)
     learned = [
-        _learned(monomials, structure, start, beta, rank, positions, rows, number in odd, odd)
+        _learned(monomials, structure, start, fields, beta, rank, positions, rows, number in odd, odd)
         for number, positions, rows in zip(numbers.tolist(), groups, steps, strict=True)
     ]
     kept = np.zeros((monomials.n_variables, 1))
@@ -299,17 +332,24 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
         position = int(np.flatnonzero(structure.order[groups[part]] == anchor[0])[0])
         radii.append((part, position) if phase.plane else None)
     width = sum(part.rows.size + part.inputs.scalars.size + part.inputs.vectors.size for part in learned)
+    width += sum(part.inputs.waves.rows.size for part in learned if part.inputs.waves is not None)
     return Sequential(
         beta=reals(beta),
         learned=tuple(learned),
         decimated=build_decimated(monomials, structure.rest, beta),
         kept=reals(kept),
         frames=tuple(build_frame(p, monomials, a) for p, a in zip(structure.phases, structure.anchors, strict=True)),
+        local=None if structure.pins is None else build_local_phases(structure.pins, problem.expansion.n),
         radii=tuple(radii),
-        codec=codec_of(problem.program, monomials.species),
+        codec=codec_of(problem.program, problem.expansion.blocks),
         hints=Recipe(learning_rate=_rate(len(structure.order))),
         bytes_each=4096 + 8 * width + 400 * monomials.n_units,
     )
+
+
+def _left(problem: Problem, pins: Pins | None) -> Expansion:
+    """What is left of the energy with the pinned angles at 0."""
+    return problem.expansion if pins is None else pinned_expansion(problem.expansion, pins.pinned)
 
 
 def _rate(learned: int) -> float:
@@ -322,6 +362,7 @@ def _learned(
     monomials: Monomials,
     structure: Structure,
     start: Start,
+    fields: Mapping[int, mesh.Field],
     beta: float,
     rank: np.ndarray,
     positions: np.ndarray,
@@ -336,6 +377,8 @@ def _learned(
     family = family_of(s, max(strength(feeling, beta), 1.0))
     parents = [structure.order[structure.parents[p]] for p in positions]
     inputs = _inputs(monomials, s, units, parents, start, pair_couplings(monomials, beta), feeling, odd)
+    if structure.waves is not None and s.kind == "angle":
+        inputs = replace(inputs, waves=_build_waves(monomials, units, structure.waves, fields))
     size = s.features + 1 if s.kind == "unit" else s.features
     shift, unit, floor = np.zeros((len(units), size)), np.ones((len(units), size)), np.zeros(len(units))
     if s.kind == "real":
@@ -390,12 +433,13 @@ def _flipped(monomials: Monomials, phases: Sequence[Phase]) -> frozenset[int]:
     return frozenset(k for k in odd if monomials.species[k].block.field not in turned)
 
 
-def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase]) -> str:
+def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase], pins: Pins | None) -> str:
     """What holds exactly whatever has been learned: frames turn with the parents if nothing else sets a direction."""
-    if len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
+    if pins is None and len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
         turns = [s for s in problem.symmetries if s.kind in ("shift", "rotation") and s.order == 0]
         return "global rotation" if turns else "none"
-    said = [f"global rotation of {', '.join(p.fields)}" for p in phases]
+    said = [] if pins is None else [f"gauge transformations of {', '.join(pins.fields)}"]
+    said += [f"global rotation of {', '.join(p.fields)}" for p in phases]
     odd = _flipped(monomials, phases)
     names = [s.block.field for k, s in enumerate(monomials.species) if k in odd]
     return ", ".join(said + ([f"global sign of {', '.join(names)}"] if names else [])) or "none"
@@ -491,6 +535,27 @@ def _inputs(
         vector_weights=reals(_rectangle(pulls, 0.0)),
         awake=reals(awake),
     )
+
+
+def _build_waves(
+    monomials: Monomials,
+    units: np.ndarray,
+    waves: Mapping[int, tuple[mesh.Combination, ...]],
+    fields: Mapping[int, mesh.Field],
+) -> Waves:
+    """The waves that act on units of one species as arrays; factors of 1 and waves of weight 0 fill them up."""
+    factors = [[[(v, np.sign(p)) for v, p in m for _ in range(abs(p))] for m in waves[u]] for u in units.tolist()]
+    shape = len(units), max(map(len, factors)), max([len(f) for own in factors for f in own] + [1])
+    rows, signs, weights = np.full(shape, monomials.n_rows), np.ones(shape), np.zeros((shape[0], 2, shape[1]))
+    for k, u in enumerate(units.tolist()):
+        strengths = dict(fields[u])
+        for c, m in enumerate(waves[u]):
+            strength = strengths.get(m, 0j)
+            weights[k, :, c] = strength.real, strength.imag
+            for a, (v, sign) in enumerate(factors[k][c]):
+                rows[k, c, a] = monomials.rows_of(np.array([v]))[0, 0]
+                signs[k, c, a] = sign
+    return Waves(integers(rows), reals(signs), reals(weights))
 
 
 def _rectangle(rows: list[list], fill: float) -> np.ndarray:
