@@ -9,7 +9,8 @@ own staples, which stand still meanwhile (`equivariant_moves`), by numbers that 
 
 - `gauge_continuous`: the velocity is the gradient of a potential of loops (Lüscher 2010, arXiv:0907.5491; Bacchio,
   Kessel, Schaefer & Vaitl 2023, arXiv:2212.08469), integrated by splitting into turns. It starts near the leading order
-  of the trivializing map: each link moves by c = β/(4 dim G) along the gradient of Re tr P.
+  of the trivializing map: each link moves by c = β/(4 dim G) along the gradient of Re tr P. Above two dimensions the
+  second order matters as much, and is there as well on U(1) and SU(2) (`equivariant_spheres`).
 - `gauge_coupling`: one loop of a link after another is transformed by a spline of its eigenvalues' angles (Kanwar et
   al. 2020, arXiv:2003.06413; Boyda et al. 2021, arXiv:2008.05456). On a two-dimensional torus U(1) fluxes of large
   loops are moved first (`equivariant_regions`), and the layers that learn correct what is left.
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vdsl.guides.arrays import integers, reals
+from vdsl.guides.arrays import reals
 from vdsl.guides.equivariant_moves import Loopwise, Move, Summed
 from vdsl.guides.equivariant_net import LoopNet
 from vdsl.guides.equivariant_regions import Regions, regions
@@ -54,7 +55,7 @@ _SWEEPS, _HIDDEN, _REACH = 4, 8, 2
 _SWEEPS_ABOVE_2D, _HIDDEN_ABOVE_2D, _REACH_ABOVE_2D = 2, 4, 0
 _HARMONICS, _BINS = 2, 6
 _MOST_LINKS = 2**15
-_RECOMPUTE_ABOVE, _BATCH_OF_MANY = 512, 32  # links; their own average takes noise off the gradient
+_RECOMPUTE_ABOVE, _BATCH_OF_MANY = 512, 32  # links: what is shared by so many has a gradient of little noise
 _CONFIGURATIONS = 6  # that the action is looked at with
 
 
@@ -89,7 +90,10 @@ class Turn(eqx.Module):
 
 
 class Sweeps(eqx.Module):
-    """x (*g, links, b) -> the moved links and ln|det| (b,). Weights: leaves (sweeps, turns, …)."""
+    """x (*g, links, b) -> the moved links and ln|det| (b,). Weights: leaves (sweeps, turns, …).
+
+    mirrored: every other sweep takes its turns in reverse order, so that the links of a plaquette share the way alike.
+    """
 
     turn: Turn  # stacked (T, …)
     net: LoopNet
@@ -97,6 +101,7 @@ class Sweeps(eqx.Module):
     regions: Regions | None
     sweeps: int = eqx.field(static=True)
     recompute: bool = eqx.field(static=True)
+    mirrored: bool = eqx.field(static=True)
 
     def init(self, key: Array) -> Params:
         if self.sweeps == 0:
@@ -160,15 +165,19 @@ class Sweeps(eqx.Module):
 
         body = jax.checkpoint(one_turn) if self.recompute else one_turn
 
-        def one_sweep(carry: tuple[Array, Array], weights: Params) -> tuple[tuple[Array, Array], None]:
-            moved, log_det = jax.lax.scan(body, carry, (weights, self.turn), reverse=back)[0]
+        def one_sweep(carry: tuple[Array, Array], entry: tuple[Params, Array]) -> tuple[tuple[Array, Array], None]:
+            turns = (entry[0], self.turn)
+            if self.mirrored:
+                turns = jax.tree.map(lambda a: jnp.where(entry[1], a[::-1], a), turns)
+            moved, log_det = jax.lax.scan(body, carry, turns, reverse=back)[0]
             return (self.move.group.tidy(moved), log_det), None
 
         log_det = jnp.zeros(x.shape[-1], working_dtype())
         if self.regions is not None and not back:
             x, log_det = self.regions.forward(x)
         if self.sweeps:
-            (x, log_det), _ = jax.lax.scan(one_sweep, (x, log_det), params, reverse=back)
+            odd = jnp.arange(self.sweeps) % 2 == 1
+            (x, log_det), _ = jax.lax.scan(one_sweep, (x, log_det), (params, odd), reverse=back)
         if self.regions is not None and back:
             x, last = self.regions.inverse(x)
             log_det = log_det + last
@@ -261,7 +270,9 @@ def build_gauge_flow(choice: GuideChoice, problem: Problem) -> LinkFlow:
     return LinkFlow(
         reals(1 / problem.temperature),
         {name: reals(value) for name, value in problem.theta.items()},
-        Sweeps(turn, net, move, first, structure.sweeps, lattice.n_links > _RECOMPUTE_ABOVE),
+        Sweeps(
+            turn, net, move, first, structure.sweeps, lattice.n_links > _RECOMPUTE_ABOVE, isinstance(move, Spherical)
+        ),
         reals(volume),
         problem.model,
         structure.field,
@@ -376,7 +387,7 @@ def _plaquette_weight(name: str, problem: Problem, lattice: Lattice, field: Fiel
     rng = np.random.default_rng(0)
     symmetry = Symmetry("gauge", (field.name,), "", weights=(1,))
     energies, loops = [], []
-    for _ in range(_CONFIGURATIONS):
+    for _ in range(_CONFIGURATIONS if lattice.n_links <= _RECOMPUTE_ABOVE else _CONFIGURATIONS // 2):
         x = random_configuration(program, rng)
         energies.append(interpret.energy(program, x, theta))
         loops.append(_plaquettes(lattice, x[field.name]))

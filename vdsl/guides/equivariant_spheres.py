@@ -6,18 +6,18 @@ A link x of S^m, m = dim G, goes along the gradients of a linear and of a quadra
     ½ κ (R·x)²   R = Σ_i S_i†                      x' = Ax/|Ax|, A = 1 + (e^{κR²} − 1) R̂R̂ᵀ, |∂x'/∂x| = det A/|Ax|^{m+1}
 
 S_i: the staples; B_i: the sum of the paths that a staple becomes where one of its sides is bent out of its plane
-(`links`). On U(1) d_i Im P_i is added to the first. This is what the trivializing map consists of up to the second order
-in β, with the exception of loops of 1×2 in a plane.
+(`links`). On U(1) d_i Im P_i is added to the first. These are the terms of a trivializing map up to the second order
+in β (Lüscher 2010, arXiv:0907.5491), but for those that move 1×2 loops of one plane: of those links always two move.
 
-**How far.** Write the weight of a plaquette, β w(P), as what is left to do, r_P, from β to 0 while links move. Moving by c
-lowers r by mc and leaves, to second order, for every pair of plaquettes at the link
+**How far.** Of the weight e^{β Re tr P /N} of each plaquette let e^{r Re tr P /N} be left, r from β to 0 while links
+move. Moving by c lowers r by mc and leaves, to second order, for every pair of plaquettes at the link
 
     (1/m) Δ(r_i r_j) (s_i·s_j − (s_i·x)(s_j·x)),   s_i = S_i†,   (s_i·x)(s_j·x) = s_i·s_j/(m+1) + harmonic of degree 2,
 
 and half of that for i = j. If the four links of a plaquette share the way alike then Δ(r_i r_j) adds up to β²/4 for
-each, however many steps there are. The harmonic is undone by κ: −2(m+1)κ·½ = β²/8m. The loops s_i·s_j are left with
-weight β²/4(m+1); at a right angle four of their six links move them at a time when the others stand still, each
-undoing m k. In all
+each, however many steps there are. The harmonics of all pairs are undone by −(m+1)κ = β²/8m. The loops s_i·s_j are
+left with weight β²/4(m+1); at a right angle four of their six links move them at a time when the others stand still,
+each undoing m k. In all
 
     c = β/4m,   κ = −β²/8m(m+1),   k = β²/16m(m+1),
 

@@ -25,11 +25,11 @@ from vdsl.ir.lattice import OPEN, Lattice
 class Turns:
     """All turns of a sweep, padded to one size: T turns, S = 2(d − 1) staples, A moving links, M neighbours.
 
-    active (T, A): link numbers; beyond the last where padded. staples (T, 3, S, A): the links of a staple in order, −1 for none.
-    exists (T, S, A): 1 where the staple is there. near (T, M, 2, S, A): for each neighbour's place, up to two of the
-    rows S·A (staple, moving link) of the same turn; S·A where there is none. Bent paths: side (T, 3, R, B) are the
-    staples of the B links of other directions in planes without μ, R = 2(d − 2), side_exists (T, R, B) whether they are
-    there, and bend (T, 2, S, A) which of the B are the first and the last link of a staple.
+    active (T, A): link numbers; beyond the last where padded. staples (T, 3, S, A): the links of a staple in order, −1
+    for none. exists (T, S, A): 1 where the staple is there. near (T, M, 2, S, A): for each neighbour's place, up to two
+    of the rows S·A (staple, moving link) of the same turn; S·A where there is none. Bent paths: side (T, 3, R, B) are
+    the staples of the B links of other directions in planes without μ, R = 2(d − 2), side_exists (T, R, B) whether they
+    are there, and bend (T, 2, S, A) which of the B are the first and the last link of a staple.
     """
 
     active: np.ndarray
@@ -125,7 +125,7 @@ def _turn(lattice: Lattice, mu: int, sites: np.ndarray, reach: int) -> tuple[np.
 
 
 def _sides(lattice: Lattice, mu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Links (B,) of other directions than μ; their staples (3, R, B) in planes without μ, those above first; existence."""
+    """Links (B,) of other directions than μ; their staples (3, R, B) in planes without μ, first those above."""
     number, (site, along) = lattice.link_number, lattice.links
     links = np.flatnonzero(along != mu)
     staples = np.full((3, 2 * (lattice.n_axes - 2), len(links)), -1)

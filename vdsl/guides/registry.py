@@ -250,13 +250,16 @@ _BECAUSE = {
     "continuous": "chosen because the noise of its gradient does not grow with the volume as that of `autoregressive`",
     "multiscale": "chosen because its cost is proportional to the volume",
     "coupling": "chosen because no other guide serves this model",
+    "gauge_continuous": "chosen because it learns nothing of the gauge orbit and starts near the trivializing map; "
+    "above two dimensions `autoregressive` has to learn both, and does not get there",
 }
 
 
 def _default_continuous(problem: Problem) -> GuideChoice:
     """The first that can serve, in an order that was measured (benchmarks/continuous.md, benchmarks/flows.md).
 
-    For gauge theories the one that leaves out the gauge freedom: in two dimensions it is the answer.
+    For gauge theories the one that leaves out the gauge freedom: in two dimensions it is the answer. Above, and
+    without matter, the flow that commutes with it comes before conditionals that would have to learn it.
     The Gaussian where the energy is quadratic: it is the answer. Else conditionals one after another, which know the
     model's own local fields; their score function grows noisy with the volume, and for large real fields a continuous
     flow, whose kernels span the whole lattice, learns faster. Its cost is quadratic in the volume, which the largest
@@ -270,7 +273,9 @@ def _default_continuous(problem: Problem) -> GuideChoice:
         if problem.chart.size > _LARGE_FOR_DENSE_KERNELS:
             order[:2] = order[1::-1]
     if any(gauge_group_of(f) for f in problem.program.fields):
-        order = ["tree", *order, "gauge_continuous"]
+        lattice = problem.program.lattice
+        above = lattice is not None and not lattice.is_graph and lattice.n_axes > 2
+        order = ["tree", "gauge_continuous", *order] if above else ["tree", *order, "gauge_continuous"]
     refusals = []
     for name in order:
         try:
