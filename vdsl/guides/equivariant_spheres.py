@@ -21,7 +21,8 @@ each undoing m k. In all
 
     c = β/4m,   κ = −β²/8m(m+1),   k = β²/16m(m+1),
 
-divided by the number of sweeps.
+divided by the number of sweeps. Higher orders ask for less of the last two: a fit of common factors to U(1) on 4⁴ at
+β = 0.5 and SU(2) at β = 1 gives 1 − 0.50 β² and 1 − 0.15 β², and c as it is; they start divided by 1 + β²/2m.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Spherical(Move):
     def start(self, beta: float) -> list[float]:
         """c, κ and k of the whole way. beta: the weight of Re tr P /N."""
         m = self.group.dimension
-        return [beta / (4 * m), -(beta**2) / (8 * m * (m + 1)), beta**2 / (16 * m * (m + 1))]
+        second = beta**2 / (1 + beta**2 / (2 * m)) / (16 * m * (m + 1))
+        return [beta / (4 * m), -2 * second, second]
 
     def __call__(self, u: Array, staples: Array, even: Array, odd: Array, back: bool) -> tuple[Array, Array]:
         """staples (*g, 2, S, A, b): the plain ones, and those bent; 0 where there are none."""
