@@ -78,8 +78,8 @@ CASES = [
     Case("U(1)", 2, 8, 2, 150, "gauge_continuous"),
     Case("U(1)", 2, 8, 2, 150, "gauge_coupling"),
     Case("SU(2)", 2, 8, 2.2, 150, "gauge_continuous"),
-    Case("U(1)", 4, 4, 0.5, 150),
-    Case("SU(2)", 4, 4, 1.0, 150),
+    Case("U(1)", 4, 4, 0.5, 600),
+    Case("SU(2)", 4, 4, 1.0, 600),
 ]
 
 

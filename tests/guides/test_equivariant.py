@@ -21,7 +21,7 @@ from vdsl.estimate.stats import ess, log_mean_exp
 from vdsl.guides.equivariant import LinkFlow, build_gauge_flow, choose_gauge_continuous, choose_gauge_coupling
 from vdsl.guides.equivariant_spectrum import eigen
 from vdsl.guides.links import plaquette_links, turns
-from vdsl.guides.links_algebra import Matrices, Phases, Quaternions
+from vdsl.guides.links_algebra import Matrices, Phases, Phasors, Quaternions
 from vdsl.guides.problem import Problem
 from vdsl.ir.gauge import link_ends
 from vdsl.ir.interpret import resolve_parameters
@@ -148,14 +148,8 @@ def test_is_a_bijection(layer):
 def test_log_det_is_that_of_the_jacobian(layer):
     """In coordinates of the Lie algebra on both sides: e^{iδ·T} U ↦ coordinates of f(…) f(U)†."""
     c = case(layer)
-    group, z, x = c.flow.group, c.z[..., :1], c.x[..., :1]
-
-    def coordinates(delta):
-        moved = c.flow.flow.forward(c.params, _displaced(group, z, delta.reshape(group.dimension, c.flow.links, 1)))[0]
-        return _components(group, moved, x).ravel()
-
-    jacobian = jax.jit(jax.jacfwd(coordinates))(jnp.zeros(group.dimension * c.flow.links))
-    np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], c.log_det[0], atol=1e-5)
+    found = _jacobian(c.flow, c.params, c.z[..., :1], c.x[..., :1])
+    np.testing.assert_allclose(found, c.log_det[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -200,9 +194,10 @@ def test_turns_move_every_link_once_along_staples_that_stand_still(where):
     assert sorted(closed) == sorted(wanted)
 
 
-def test_other_lattices():
-    """Padding, missing staples and several planes: equivariant, and a bijection."""
-    flow = flow_of("gauge_continuous", problem_of(source("SU(2)", *LATTICES["odd and open"])), sweeps=1)
+@pytest.mark.parametrize("kind", ["SU(2)", "angle"])
+def test_above_two_dimensions(kind):
+    """Padding, missing staples, bent paths: equivariant, a bijection, and ln|det| that of the Jacobian."""
+    flow = flow_of("gauge_continuous", problem_of(source(kind, "2, 2, 3", ", boundary = (periodic, periodic, open)")))
     params, group, lattice = perturbed(flow, 0.03), flow.group, flow.model.program.lattice
     z, g = (haar(group, jax.random.key(k), n, 3) for k, n in ((6, flow.links), (7, lattice.n_sites)))
     x, log_det = forward(flow, params, z)
@@ -212,9 +207,28 @@ def test_other_lattices():
     back, log_back = inverse(flow, params, x)
     np.testing.assert_allclose(back, z, atol=1e-9)
     np.testing.assert_allclose(log_back, -log_det, atol=1e-8)
+    np.testing.assert_allclose(_jacobian(flow, params, z[..., :1], x[..., :1]), log_det[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("group", [Phases(True), Phases(False), Quaternions(), Matrices()], ids=str)
+@pytest.mark.parametrize("kind", ["SU(2)", "angle"])
+def test_starts_at_the_trivializing_map_to_second_order(kind):
+    """Var ln w at first is that of the 1×2 loops that are left: two for each of 192 links, of weight β²/4(m + 1).
+
+    Of all terms of second order it is 1/8 on U(1), where those of first order alone leave 24 β⁴.
+    """
+    beta, m = 0.1, {"angle": 1, "SU(2)": 3}[kind]
+    flow = flow_of("gauge_continuous", problem_of(source(kind, "4, 4, 4", beta=beta)))
+    z, log_q = eqx.filter_jit(lambda q, p, k: q.draw_latent(p, k, 512, jnp.ones(())))(
+        flow, flow.init(jax.random.key(0)), jax.random.key(1)
+    )
+    variance = np.var(np.asarray(flow.latent_energy(z, jnp.ones(())) + log_q))
+    left = 384 * (beta**2 / (4 * (m + 1))) ** 2 / (m + 1)
+    assert 0.8 * left < variance < 1.5 * left
+
+
+@pytest.mark.parametrize(
+    "group", [Phases(True), Phases(False), Phasors(True), Phasors(False), Quaternions(), Matrices()], ids=str
+)
 def test_products_of_arrays_are_those_of_matrices(group):
     x, y = (haar(group, jax.random.key(k), 3, 2) for k in (8, 9))
     matrix = lambda u: np.asarray(decode(group, u))  # noqa: E731
@@ -225,7 +239,9 @@ def test_products_of_arrays_are_those_of_matrices(group):
         a, b = (np.exp(1j * m) if group.stored_angle else m for m in (a, b))
         product, trace = a * b.conj(), lambda m: m
     found = matrix(jax.jit(lambda x, y: group.multiply(x, group.adjoint(y)))(x, y))
-    np.testing.assert_allclose(np.exp(1j * found) if group == Phases(True) else found, product, atol=1e-12)
+    np.testing.assert_allclose(
+        np.exp(1j * found) if getattr(group, "stored_angle", False) else found, product, atol=1e-12
+    )
     real, imaginary = group.pair(x, y)
     np.testing.assert_allclose((real + 1j * imaginary).T, trace(product), atol=1e-12)
     np.testing.assert_allclose(phases(group, encode(group, decode(group, x))), phases(group, x), atol=1e-12)
@@ -282,11 +298,24 @@ def test_the_weight_of_plaquettes_is_read_off_the_energy():
     assert choice.structure.pull == pytest.approx(-2.5)
 
 
+def _jacobian(flow, params, z, x):
+    """ln|det ∂x/∂z|."""
+    group = flow.group
+
+    def coordinates(delta):
+        moved = flow.flow.forward(params, _displaced(group, z, delta.reshape(group.dimension, flow.links, 1)))[0]
+        return _components(group, moved, x).ravel()
+
+    return np.linalg.slogdet(jax.jit(jax.jacrev(coordinates))(jnp.zeros(group.dimension * flow.links)))[1]
+
+
 def _displaced(group, u, delta):
     """(1 + iδ·T) u, to first order in δ."""
     match group:
         case Phases():
             return u + delta[0]
+        case Phasors():
+            return u + delta * jnp.stack([-u[1], u[0]])
         case Quaternions():
             return u + group.multiply(jnp.concatenate([jnp.zeros_like(delta[:1]), delta]), u)
         case Matrices():
@@ -298,6 +327,8 @@ def _components(group, u, at):
     match group:
         case Phases():
             return (u - at)[None]
+        case Phasors():
+            return group.multiply(u, group.adjoint(at))[1:]
         case Quaternions():
             return group.multiply(u, group.adjoint(at))[1:]
         case Matrices():

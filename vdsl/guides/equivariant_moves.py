@@ -134,7 +134,7 @@ class Loopwise(Move):
 
 
 def conformal_flow(x: Array, v: Array) -> tuple[Array, Array]:
-    """The flow of dx/dt = v − (v·x)x on the sphere S³ for unit time; ln of its Jacobian. x, v (4, …). Inverse: −v.
+    """The flow of dx/dt = v − (v·x)x on the sphere S^m for unit time; ln of its Jacobian. x, v (m + 1, …). Inverse: −v.
 
     With ψ the angle between x and v and r = |v|: tan(ψ'/2) = e^{−r} tan(ψ/2), lengths shrink by cosh r + cos ψ sinh r.
     """
@@ -143,7 +143,7 @@ def conformal_flow(x: Array, v: Array) -> tuple[Array, Array]:
     sine, versine = jnp.sinh(r) / r, 2 * (jnp.sinh(0.5 * r) / r) ** 2
     shrink = jnp.cosh(r) + sine * along
     moved = (x + v * (versine * along + sine)) / shrink
-    return moved / jnp.sqrt((moved**2).sum(0)), -3 * jnp.log(shrink)
+    return moved / jnp.sqrt((moved**2).sum(0)), (1 - len(x)) * jnp.log(shrink)
 
 
 def circle_map(

@@ -21,6 +21,7 @@ from jax import Array
 
 from vdsl.guides.guide import Params
 from vdsl.guides.links_algebra import LinkGroup
+from vdsl.guides.rearrange import Table
 
 
 class LoopNet(eqx.Module):
@@ -54,7 +55,7 @@ class LoopNet(eqx.Module):
             }
         return params
 
-    def __call__(self, w: Params, staples: Array, exists: Array, near: Array) -> tuple[Array, Array]:
+    def __call__(self, w: Params, staples: Array, exists: Array, near: Table) -> tuple[Array, Array]:
         """staples (*g, S, A, b), exists (S, A), near (M, 2, S, A) -> even (E, S, A, b), odd (O, S, A, b)."""
         real, imaginary = self._loops(staples, exists)
         there, small = (
@@ -76,23 +77,25 @@ class LoopNet(eqx.Module):
 
     def _loops(self, staples: Array, exists: Array) -> tuple[Array, Array]:
         """Real and imaginary parts (1 or 2, S, A, b) of the pair loops of every staple; 0 where a staple is missing."""
-        axis, count = self.group.rank, exists.shape[0]
-        found: dict[bool, list[tuple[Array, Array]]] = {True: [], False: []}
-        for shift in range(1, count):
-            other = jnp.roll(staples, -shift, axis)
-            weight = (exists * jnp.roll(exists, -shift, 0))[..., None]
-            re, im = self.group.pair(staples, other)
-            found[shift == count // 2].append((re * weight, im * weight))
-        rows = [found[True][0]]
+        # A pair of sums is the sum of pairs: one product with all other planes together.
+        group, each = self.group.linear(staples)
+        axis, count = group.rank, exists.shape[0]
+        each = each * exists[..., None]
+        opposite = jnp.roll(each, -(count // 2), axis)
+        rows = [group.pair(each, opposite)]
         if self.planes:
-            rows.append(tuple(sum(part) / (count - 2) for part in zip(*found[False], strict=True)))
+            others = each.sum(axis, keepdims=True) - each - opposite
+            re, im = group.pair(each, others)
+            rows.append((re / (count - 2), im / (count - 2)))
         return jnp.stack([r for r, _ in rows]), jnp.stack([i for _, i in rows])
 
-    def _gathered(self, values: Array, near: Array) -> Array:
+    def _gathered(self, values: Array, near: Table) -> Array:
         """(F, S, A, b) at the neighbours, mirrored places summed: (F·M, S, A, b)."""
+        if self.places == 1:  # the link alone
+            return values
         f, s, a, b = values.shape
         flat = jnp.concatenate([values.reshape(f, s * a, b), jnp.zeros((f, 1, b), values.dtype)], 1)
-        return flat[:, near].sum(2).reshape(f * near.shape[0], s, a, b)
+        return near.take(flat).sum(2).reshape(f * self.places, s, a, b)
 
 
 def _mix(weights: Array, values: Array) -> Array:

@@ -7,6 +7,9 @@ such that no plaquette holds two links of a turn, so that every staple S of a mo
     S = U_ν(x+μ−ν)† U_μ(x−ν)† U_ν(x−ν)       below: likewise.
 
 Loops made of two staples of the same link, S_i S_j†, are frozen as well, and gauge invariant under a trace.
+
+In more than two dimensions so are *bent* paths: a staple one of whose links along ν is replaced by its own staples in
+planes (ν, ρ), ρ ≠ μ, which hold no link along μ at all. With U they close loops of two plaquettes at a right angle.
 """
 
 from __future__ import annotations
@@ -22,15 +25,20 @@ from vdsl.ir.lattice import OPEN, Lattice
 class Turns:
     """All turns of a sweep, padded to one size: T turns, S = 2(d − 1) staples, A moving links, M neighbours.
 
-    active (T, A): link numbers; beyond the last where padded. staples (T, 3, S, A): the links of a staple in order.
-    exists (T, S, A): 1 where the staple is there. near (T, M, 2, S, A): for each neighbour's place, up to two of the
-    rows S·A (staple, moving link) of the same turn; S·A where there is none.
+    active (T, A): link numbers; beyond the last where padded. staples (T, 3, S, A): the links of a staple in order, −1
+    for none. exists (T, S, A): 1 where the staple is there. near (T, M, 2, S, A): for each neighbour's place, up to two
+    of the rows S·A (staple, moving link) of the same turn; S·A where there is none. Bent paths: side (T, 3, R, B) are
+    the staples of the B links of other directions in planes without μ, R = 2(d − 2), side_exists (T, R, B) whether they
+    are there, and bend (T, 2, S, A) which of the B are the first and the last link of a staple.
     """
 
     active: np.ndarray
     staples: np.ndarray
     exists: np.ndarray
     near: np.ndarray
+    side: np.ndarray
+    side_exists: np.ndarray
+    bend: np.ndarray
 
 
 def colours(lattice: Lattice) -> np.ndarray:
@@ -53,7 +61,20 @@ def turns(lattice: Lattice, reach: int) -> Turns:
     pairs = [(mu, c) for mu in range(lattice.n_axes) for c in range(colour.max() + 1)]
     rows = [_turn(lattice, mu, np.flatnonzero(colour == c), reach) for mu, c in pairs]
     size = max(len(row[0]) for row in rows)
-    return Turns(*(np.stack(column) for column in zip(*(_padded(row, size, lattice) for row in rows), strict=True)))
+    padded = [np.stack(column) for column in zip(*(_padded(row, size, lattice) for row in rows), strict=True)]
+    active, staples, exists, near = padded
+    sides = {mu: _sides(lattice, mu) for mu in range(lattice.n_axes)}
+    widest = max(len(links) for links, _, _ in sides.values())
+    side, there, place = [], [], []
+    for mu, _ in pairs:
+        links, found, exist = sides[mu]
+        more = widest - len(links)
+        side.append(np.pad(found, ((0, 0), (0, 0), (0, more)), constant_values=-1))
+        there.append(np.pad(exist, ((0, 0), (0, more))))
+        place.append(np.full(lattice.n_links + 1, -1))  # the last: of no link
+        place[-1][links] = np.arange(len(links))
+    bend = np.stack([where[s[[0, 2]]] for where, s in zip(place, staples, strict=True)])
+    return Turns(active, staples, exists, near, np.stack(side), np.stack(there), bend)
 
 
 def places(reach: int) -> list[tuple[int, int]]:
@@ -92,7 +113,7 @@ def _turn(lattice: Lattice, mu: int, sites: np.ndarray, reach: int) -> tuple[np.
                 links.append(np.where(there, number[moved, axis], -1))
             found = np.stack(links)
             exists.append(np.all(found >= 0, axis=0))
-            staples.append(np.maximum(found, 0))
+            staples.append(found)
             rows = []
             for a, b in places(reach):
                 signs = (1, -1) if a else (1,)
@@ -103,6 +124,29 @@ def _turn(lattice: Lattice, mu: int, sites: np.ndarray, reach: int) -> tuple[np.
     return number[sites, mu], np.stack(staples, 1), np.stack(exists), np.stack(near, 2)
 
 
+def _sides(lattice: Lattice, mu: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Links (B,) of other directions than μ; their staples (3, R, B) in planes without μ, first those above."""
+    number, (site, along) = lattice.link_number, lattice.links
+    links = np.flatnonzero(along != mu)
+    staples = np.full((3, 2 * (lattice.n_axes - 2), len(links)), -1)
+    exists = np.zeros(staples.shape[1:], bool)
+    for nu in (nu for nu in range(lattice.n_axes) if nu != mu):
+        these = along[links] == nu
+        x = site[links[these]]
+        row = 0
+        for sign in (1, -1):
+            for rho in (rho for rho in range(lattice.n_axes) if rho not in (mu, nu)):
+                corners = [{nu: 1}, {rho: 1}, {}] if sign > 0 else [{nu: 1, rho: -1}, {rho: -1}, {rho: -1}]
+                found = []
+                for corner, axis in zip(corners, (rho, nu, rho), strict=True):
+                    moved, there = _moved(lattice, x, corner)
+                    found.append(np.where(there, number[moved, axis], -1))
+                exists[row, these] = np.min(found, axis=0) >= 0
+                staples[:, row, these] = found
+                row += 1
+    return links, staples, exists
+
+
 def _padded(row: tuple[np.ndarray, ...], size: int, lattice: Lattice) -> tuple[np.ndarray, ...]:
     active, staples, exists, near = row
     more = size - len(active)
@@ -111,7 +155,7 @@ def _padded(row: tuple[np.ndarray, ...], size: int, lattice: Lattice) -> tuple[n
     flat = np.where(near >= 0, near + size * np.arange(count)[:, None], count * size)
     return (
         np.concatenate([active, ends]),
-        np.pad(staples, ((0, 0), (0, 0), (0, more))),
+        np.pad(staples, ((0, 0), (0, 0), (0, more)), constant_values=-1),
         np.pad(exists, ((0, 0), (0, more))),
         np.pad(flat, ((0, 0), (0, 0), (0, 0), (0, more)), constant_values=count * size),
     )

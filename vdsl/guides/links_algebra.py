@@ -3,6 +3,7 @@
 | group | array, last axes (links, b)                | product           |
 |-------|--------------------------------------------|-------------------|
 | U(1)  | the angle                                  | sum               |
+| U(1)  | or z (2, …): U = z₀ + i z₁, |z| = 1        | of phasors        |
 | SU(2) | q (4, …): U = q₀ + i q·σ, |q| = 1          | of quaternions    |
 | SU(3) | the matrix (3, 3, …)                       | of matrices       |
 
@@ -73,6 +74,10 @@ class LinkGroup(ABC):
     def pair(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Real and imaginary part of tr(x y†)/N."""
 
+    def linear(self, x: Array) -> tuple[LinkGroup, Array]:
+        """The elements as arrays that can be added: a sum of them is one of group elements' matrices."""
+        return self, x
+
     def tidy(self, x: Array) -> Array:
         """The same elements without what rounding added."""
         return x
@@ -113,6 +118,48 @@ class Phases(LinkGroup):
 
     def tidy(self, x: Array) -> Array:
         return x - 2 * jnp.pi * jax.lax.stop_gradient(jnp.ceil((x - jnp.pi) / (2 * jnp.pi)))  # into (−π, π]
+
+    def linear(self, x: Array) -> tuple[LinkGroup, Array]:
+        return Phasors(self.stored_angle), jnp.stack([jnp.cos(x), jnp.sin(x)])
+
+
+class Phasors(LinkGroup):
+    """U(1), or angles, by real and imaginary part: sums and products need no sines."""
+
+    stored_angle: bool
+
+    def __init__(self, stored_angle: bool):
+        super().__init__(1, 1, (2,))
+        object.__setattr__(self, "stored_angle", stored_angle)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Phasors) and other.stored_angle == self.stored_angle
+
+    def __hash__(self) -> int:
+        return hash(("phasors", self.stored_angle))
+
+    def encode(self, values: Array) -> Array:
+        parts = (jnp.cos(values), jnp.sin(values)) if self.stored_angle else (values.real, values.imag)
+        return jnp.stack([part.T for part in parts]).astype(working_dtype())
+
+    def decode(self, x: Array) -> Array:
+        return jnp.arctan2(x[1], x[0]).T if self.stored_angle else jax.lax.complex(x[0], x[1]).T
+
+    def haar(self, key: Array, links: int, b: int) -> Array:
+        angle = jax.random.uniform(key, (links, b), minval=-jnp.pi, maxval=jnp.pi)
+        return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+    def multiply(self, x: Array, y: Array) -> Array:
+        return jnp.stack([x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]])
+
+    def adjoint(self, x: Array) -> Array:
+        return jnp.stack([x[0], -x[1]])
+
+    def pair(self, x: Array, y: Array) -> tuple[Array, Array]:
+        return (x * y).sum(0), x[1] * y[0] - x[0] * y[1]
+
+    def tidy(self, x: Array) -> Array:
+        return x / jnp.sqrt((x**2).sum(0))
 
 
 class Quaternions(LinkGroup):
