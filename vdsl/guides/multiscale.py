@@ -128,8 +128,9 @@ def build_multiscale(choice: GuideChoice, problem: Problem) -> Sequential:
         decimated=build_decimated(monomials, structure.rest, beta),
         kept=reals(kept),
         frames=(),
+        local=None,
         radii=(),
-        codec=codec_of(problem.program, monomials.species),
+        codec=codec_of(problem.program, problem.expansion.blocks),
         hints=_RECIPE,
         bytes_each=4096 + 8 * (learned.rows.size + learned.inputs.scalars.size) + 400 * monomials.n_units,
     )
