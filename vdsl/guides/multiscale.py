@@ -205,9 +205,10 @@ def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
     row = np.zeros(chart.cells)
     np.add.at(row, tuple(((cell - cell[0]) % np.array(chart.cells)).T), _direct(monomials, 0, np.arange(s.units), beta))
     spectrum = np.fft.fftn(row).real
-    own, _ = uniform_cavity(spectrum, site)
-    mean = float(site[0] / (own - spectrum.flat[0]))
-    return _StandIn(mean, np.fft.ifftn(1 / (own - spectrum)).real, own, own * mean - float(site[0]), cell)
+    precision, _ = uniform_cavity(spectrum, site)
+    mean = float(site[0] / (precision - spectrum.flat[0]))
+    covariance = np.fft.ifftn(1 / (precision - spectrum)).real
+    return _StandIn(mean, covariance, precision, precision * mean - float(site[0]), cell)
 
 
 def _top(sites: np.ndarray, missing: int) -> list[Layer]:
