@@ -295,17 +295,16 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
     structure = Structure(field.name, sweeps, hidden, reach, pull, harmonics, bins, large)
     structure = replace(structure, **problem.options(name))
     table = turns(lattice, structure.reach)
-    move = (
-        "one staple after another"
-        if isinstance(_move_of(group, structure, lattice), Loopwise)
-        else "all staples together"
-    )
+    move = _move_of(group, structure, lattice)
+    waves = isinstance(move, Summed) and group.n == 1
+    if "harmonics" in problem.options(name) and not waves:
+        raise cannot_serve(name, "`harmonics` are for U(1) and angles in two dimensions", "leave `harmonics` out")
     description = {
         "links": lattice.n_links,
         "sweeps": structure.sweeps,
         "turns in a sweep": table.active.shape[0],
         "links in a turn": int((table.active < lattice.n_links).sum(1).max()),
-        "moves along": move,
+        "moves along": "one staple after another" if isinstance(move, Loopwise) else "all staples together",
         "large loops first": "exactly as the action wants them"
         if structure.regions and whole
         else "yes"
@@ -314,7 +313,8 @@ def _choose(name: str, problem: Problem, reason: str, harmonics: int = 0, bins: 
         "reach": structure.reach,
         "loops seen by a staple": len(places(structure.reach)),
         "hidden units": structure.hidden,
-        **({"bins": structure.bins} if structure.bins else {"harmonics": structure.harmonics}),
+        **({"bins": structure.bins} if structure.bins else {}),
+        **({"harmonics": structure.harmonics} if waves else {}),
         "symmetry built in": "gauge, translation by even numbers of sites",
     }
     return GuideChoice(name, reason, description, structure)
