@@ -12,6 +12,7 @@ import pytest
 
 import vdsl
 from vdsl.errors import VfeError
+from vdsl.guides import registry
 from vdsl.guides.amortised import same_form
 from vdsl.guides.levels import thin
 from vdsl.guides.multiscale import build_multiscale, choose_multiscale, transfer
@@ -223,3 +224,19 @@ def test_transfer_is_refused_between_different_guides():
     (_, odd, _, params), (_, uneven, _, fresh) = make(PHI4), make(PHI4, L=16, h=0.1)
     with pytest.raises(ValueError, match="differ"):
         transfer(params, fresh, odd, uneven)
+
+
+@pytest.mark.parametrize(
+    ("lattice", "name"),
+    [
+        ("hypercubic(8, 8)", "autoregressive"),
+        ("hypercubic(16, 16)", "multiscale"),
+        ("hypercubic(15, 15)", "autoregressive"),
+        ("hypercubic(16, 16, boundary = open)", "autoregressive"),
+        ("hypercubic(24, 24, boundary = open)", "continuous"),
+    ],
+)
+def test_which_lattices_get_it(lattice, name):
+    program = vdsl.loads(PHI4.replace("hypercubic(L, L)", lattice).replace("param L : int = 8\n", "")).program
+    problem = Problem(program, {"m2": -4.0, "lam": 5.0, "h": 0.0})
+    assert registry.choose(problem).name == name
