@@ -1,6 +1,6 @@
 """ESS against training time for every guide of a real field, and the cost of a sample against the volume: φ⁴.
 
-    python benchmarks/flows.py [--write] [--sizes 8,16,32] [SECONDS]
+    python benchmarks/flows.py [--write] [--sizes 8,16,32] [--guides coupling,multiscale] [SECONDS]
 
 m² = −4 on the line where the correlation length is about a quarter of the side: λ = 6.008, 4.96, 4.572 for L = 8, 16,
 32 (published for 8 and 32, between the published neighbours for 16). One run for each guide and size, seed 0, SECONDS
@@ -70,20 +70,22 @@ def sampling(guide: str, size: int) -> float:
 
 def main() -> None:
     """Both tables."""
-    arguments, sizes = sys.argv[1:], list(SIZES)
-    if "--sizes" in arguments:
-        at = arguments.index("--sizes")
-        sizes = [int(size) for size in arguments[at + 1].split(",")]
-        del arguments[at : at + 2]
+    arguments, chosen = sys.argv[1:], {"--sizes": ",".join(map(str, SIZES)), "--guides": ",".join(GUIDES)}
+    for name in chosen:
+        if name in arguments:
+            at = arguments.index(name)
+            chosen[name] = arguments[at + 1]
+            del arguments[at : at + 2]
+    sizes, guides = [int(size) for size in chosen["--sizes"].split(",")], chosen["--guides"].split(",")
     seconds = float(next((a for a in arguments if not a.startswith("--")), 60))
     rows, costs = [], []
     for factor, size in enumerate(SIZES, start=1):
         if size not in sizes:
             continue
-        for guide in GUIDES:
+        for guide in guides:
             rows.append(training(guide, size, factor * seconds))
             print("  ".join(rows[-1]), flush=True)
-    for guide in GUIDES:
+    for guide in guides:
         row = [guide]
         for size in (8, 16, 32, 64):
             try:
@@ -96,8 +98,8 @@ def main() -> None:
     first = table(header, rows)
     second = table(["guide", "L = 8", "16", "32", "64"], costs)
     if "--write" in sys.argv:
-        asked = ",".join(map(str, sizes))
-        title = f"# Flows\n\n`python benchmarks/flows.py --write --sizes {asked} {seconds:g}`. {machine()}"
+        asked = " ".join(f"{name} {value}" for name, value in chosen.items())
+        title = f"# Flows\n\n`python benchmarks/flows.py --write {asked} {seconds:g}`. {machine()}"
         between = f"Milliseconds for a sample with its ln q, batches of {BATCH}:"
         write("flows.md", f"{title}\n\n{first}\n\n{between}\n\n{second}\n")
 
