@@ -229,7 +229,7 @@ def test_transfer_is_refused_between_different_guides():
 @pytest.mark.parametrize(
     ("lattice", "name"),
     [
-        ("hypercubic(8, 8)", "autoregressive"),
+        ("hypercubic(14, 14)", "autoregressive"),
         ("hypercubic(16, 16)", "multiscale"),
         ("hypercubic(15, 15)", "autoregressive"),
         ("hypercubic(16, 16, boundary = open)", "autoregressive"),
