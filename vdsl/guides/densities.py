@@ -10,8 +10,8 @@
 | States    | state           | η_s                                       | counting          |
 
 What is sampled is exactly what `log_prob` reports. Where there is no closed form that is a *table*: the logarithm of
-the density is interpolated linearly between nodes, so that cells are exponentials with elementary masses and inverses,
-and goes on as an exponential beyond the last nodes. It differs from the family's own density by a factor
+the density is interpolated linearly between nodes (piecewise.py), so that cells are exponentials with elementary masses
+and inverses, and goes on as an exponential beyond the last nodes. It differs from the family's own density by a factor
 1 + O(h²/8σ²) at most, h the step and σ the width; that is for importance weights to see, nothing is lost. `ln_z` is the
 family's own, closed or by the trapezoidal rule, whose error is exponentially small in σ/h.
 
@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -31,6 +29,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from vdsl.guides.piecewise import (
+    cell_masses,
+    circle_log_prob,
+    dot,
+    drawn_cell,
+    inverse,
+    line_log_prob,
+    log_total,
+    waves,
+)
 
 _DEPTH = 16.0  # tables reach to where the density has fallen by e^−16 from its peak
 _COARSE = 16
@@ -94,10 +103,10 @@ class Line(Family):
 
     def sample(self, key: Array, eta: Array) -> Array:
         table = self._table(eta)
-        cell, rest = _drawn_cell(key, table.masses)
+        cell, rest = drawn_cell(key, table.masses)
         k = jnp.clip(cell - 1, 0, self.nodes - 2)
         g0, g1 = (_polynomial(eta, table.low + (k + j) * table.step) for j in (0, 1))
-        inside = k + _inverse(g0 - table.peak, g1 - g0, rest)
+        inside = k + inverse(g0 - table.peak, g1 - g0, rest)
         f_low, f_high = jnp.exp(g0 - table.peak), jnp.exp(g1 - table.peak)
         tiny = jnp.finfo(eta.dtype).tiny
         left = jnp.log(jnp.maximum(rest * table.rates[0] / jnp.maximum(f_low, tiny), tiny)) / table.rates[0]
@@ -107,7 +116,7 @@ class Line(Family):
 
     def log_prob(self, eta: Array, values: Array) -> Array:
         low, step = self._window(eta)
-        return _line_log_prob(eta, values[:, 0], low, step, self.nodes)
+        return line_log_prob(eta, values[:, 0], low, step, self.nodes)
 
     def _table(self, eta: Array) -> Table:
         low, step = self._window(eta)
@@ -116,7 +125,7 @@ class Line(Family):
         f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
         least = 1.0 / self.nodes
         rates = jnp.maximum(rise[0], least), jnp.maximum(-rise[-1], least)
-        masses = jnp.concatenate([(f[0] / rates[0])[None], _cell_masses(f, rise), (f[-1] / rates[1])[None]])
+        masses = jnp.concatenate([(f[0] / rates[0])[None], cell_masses(f, rise), (f[-1] / rates[1])[None]])
         return Table(low, step, peak, masses, jnp.sum(masses, axis=0), rates)
 
     def _window(self, eta: Array) -> tuple[Array, Array]:
@@ -145,22 +154,22 @@ class Circle(Family):
     def sample(self, key: Array, eta: Array) -> Array:
         g = self._at_nodes(eta)
         peak = jnp.max(g, axis=0)
-        masses = _cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
-        cell, rest = _drawn_cell(key, masses)
+        masses = cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
+        cell, rest = drawn_cell(key, masses)
         g0, g1 = (self._between(eta, cell + j) for j in (0, 1))
-        turn = (cell + _inverse(g0 - peak, g1 - g0, rest)) * (2 * math.pi / self.nodes)
+        turn = (cell + inverse(g0 - peak, g1 - g0, rest)) * (2 * math.pi / self.nodes)
         return _wrapped(turn)[:, None]
 
     def log_prob(self, eta: Array, values: Array) -> Array:
-        return _circle_log_prob(eta, values[:, 0], self.nodes)
+        return circle_log_prob(eta, values[:, 0], self.nodes)
 
     def _at_nodes(self, eta: Array) -> Array:
         """(M + 1, T, b): once around, the first node again at the end."""
         angles = np.arange(self.nodes + 1) % self.nodes * (2 * np.pi / self.nodes)
-        return _dot(eta, _waves(jnp.asarray(angles, eta.dtype)[:, None, None], eta.shape[1]))
+        return dot(eta, waves(jnp.asarray(angles, eta.dtype)[:, None, None], eta.shape[1]))
 
     def _between(self, eta: Array, k: Array) -> Array:
-        return _dot(eta, _waves(k * (2 * math.pi / self.nodes), eta.shape[1]))
+        return dot(eta, waves(k * (2 * math.pi / self.nodes), eta.shape[1]))
 
 
 class Sphere(Family):
@@ -175,7 +184,7 @@ class Sphere(Family):
         kappa, _ = self._axis(eta)
         g = kappa * t + eta[:, self.n] * t**2 + jacobian
         if self.n == 3:
-            return _log_total(g) + math.log(width) + self._area()
+            return log_total(g) + math.log(width) + self._area()
         edge = jnp.ones(self.nodes).at[jnp.array([0, -1])].set(0.5 if self.n == 2 else 0.0)
         return jax.nn.logsumexp(g, axis=0, b=edge[:, None, None]) + math.log(width) + self._area()
 
@@ -185,10 +194,10 @@ class Sphere(Family):
         kappa, axis = self._axis(eta)
         g = kappa * t_nodes + eta[:, self.n] * t_nodes**2 + jacobian
         peak = jnp.max(g, axis=0)
-        masses = _cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
-        cell, rest = _drawn_cell(key_t, masses)
+        masses = cell_masses(jnp.exp(g - peak), g[1:] - g[:-1])
+        cell, rest = drawn_cell(key_t, masses)
         g0, g1 = (jnp.take_along_axis(g, (cell + j)[None].astype(int), axis=0)[0] for j in (0, 1))
-        place = cell + _inverse(g0 - peak, g1 - g0, rest)
+        place = cell + inverse(g0 - peak, g1 - g0, rest)
         t = self._of_place(place)
         across = jax.random.normal(key_turn, axis.shape, eta.dtype)
         across = across - axis * jnp.sum(across * axis, axis=1, keepdims=True)
@@ -200,7 +209,7 @@ class Sphere(Family):
         t_nodes, jacobian, width = self._grid(eta.dtype)
         kappa, axis = self._axis(eta)
         g = kappa * t_nodes + eta[:, self.n] * t_nodes**2 + jacobian
-        log_total = _log_total(g) + math.log(width)
+        log_z = log_total(g) + math.log(width)
         t = jnp.clip(jnp.sum(values * axis, axis=1), -1, 1)
         if self.n == 3:
             place, volume = (t + 1) / width, jnp.zeros_like(t)
@@ -209,7 +218,7 @@ class Sphere(Family):
             place, volume = jnp.arccos(inner) / width, (self.n - 2) * 0.5 * jnp.log1p(-(inner**2))
         k = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)), 0, self.nodes - 2).astype(int)
         g0, g1 = (jnp.take_along_axis(g, (k + j)[None], axis=0)[0] for j in (0, 1))
-        return g0 + (g1 - g0) * (place - k) - log_total - volume - self._area()
+        return g0 + (g1 - g0) * (place - k) - log_z - volume - self._area()
 
     def _axis(self, eta: Array) -> tuple[Array, Array]:
         h = eta[:, : self.n]
@@ -268,9 +277,6 @@ class States(Family):
         return jnp.take_along_axis(log_p, values.astype(int), axis=1)[:, 0]
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
 def _nodes(low: Array, step: Array, count: int) -> Array:
     return low + step * jnp.arange(count, dtype=low.dtype)[:, None, None]
 
@@ -302,193 +308,6 @@ def _radius(eta: Array) -> Array:
     curvature = jnp.maximum(-eta[:, 1], 1e-30)
     quadratic = jnp.maximum(jnp.sqrt(2 * _DEPTH / curvature), 2 * jnp.abs(eta[:, 0]) / curvature)
     return jnp.where(plain & (eta[:, 1] < 0), jnp.minimum(radius, quadratic), radius)
-
-
-def _cell_masses(f: Array, rise: Array) -> Array:
-    """∫₀¹ f₀ e^{rise·s} ds = (f₁ − f₀)/rise of the cells between nodes, by its series where the rise is small."""
-    f0, f1 = f[:-1], f[1:]
-    small = jnp.abs(rise) < 0.3
-    series = jnp.sqrt(f0 * f1 + jnp.finfo(f0.dtype).tiny) * (1 + rise**2 / 24 * (1 + rise**2 / 80))
-    return jnp.where(small, series, (f1 - f0) / jnp.where(small, 1.0, rise))
-
-
-def _upper_share(f0: Array, f1: Array, rise: Array) -> Array:
-    """∫₀¹ s f₀ e^{rise·s} ds: the derivative of a cell's mass in the logarithm of f₁; the rest belongs to f₀."""
-    small = jnp.abs(rise) < 0.3
-    slope = jnp.where(small, 1.0, rise)
-    series = f0 * (1 / 2 + rise * (1 / 3 + rise * (1 / 8 + rise * (1 / 30 + rise / 144))))
-    return jnp.where(small, series, (f1 * (slope - 1) + f0) / slope**2)
-
-
-@jax.custom_jvp
-def _log_total(g: Array) -> Array:
-    """ln of the sum of all cells' masses (T, b), in steps, of a table with logarithms g (M, T, b).
-
-    Its derivative is written out: that of the formulas costs several times as much, and memory.
-    """
-    peak = jnp.max(g, axis=0)
-    return peak + jnp.log(jnp.sum(_cell_masses(jnp.exp(g - peak), g[1:] - g[:-1]), axis=0))
-
-
-@_log_total.defjvp
-def _log_total_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (g,), (change,) = primals, tangents
-    peak = jnp.max(g, axis=0)
-    f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
-    masses, upper = _cell_masses(f, rise), _upper_share(f[:-1], f[1:], rise)
-    total, nothing = jnp.sum(masses, axis=0), jnp.zeros_like(peak)[None]
-    weights = (jnp.concatenate([masses - upper, nothing]) + jnp.concatenate([nothing, upper])) / total
-    return peak + jnp.log(total), jnp.sum(weights * change, axis=0)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _line_log_prob(eta: Array, x: Array, low: Array, step: Array, nodes: int) -> Array:
-    """ln q (T, b) of values x (T, b) by the table of `Line` on the given window, which does not count as varying."""
-    return _line_log_prob_and_slopes(eta, x, low, step, nodes)[0]
-
-
-@_line_log_prob.defjvp
-def _line_log_prob_jvp(nodes: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    eta, x, low, step = primals
-    log_q, by_eta, by_x = _line_log_prob_and_slopes(eta, x, low, step, nodes)
-    return log_q, jnp.sum(by_eta * tangents[0], axis=1) + by_x * tangents[1]
-
-
-def _line_log_prob_and_slopes(eta: Array, x: Array, low: Array, step: Array, nodes: int) -> tuple[Array, Array, Array]:
-    """ln q (T, b), its derivatives by η (T, F, b) and by x.
-
-    ∂ ln q/∂η_p = x^p, interpolated between nodes, − ⟨x^p⟩ in the same sense.
-    """
-    last, least = nodes - 1, 1.0 / nodes
-
-    def node(k: Array | int) -> Array:
-        at = low + k * step
-        return jnp.stack([at**p for p in range(1, eta.shape[1] + 1)])
-
-    def rise(k: Array | int) -> Array:
-        """x^p of node k + 1 less that of node k, p = 1 …, without the cancellation."""
-        at = low + k * step
-        change = [step]
-        for p in range(1, eta.shape[1]):
-            change.append((at + step) * change[-1] + step * at**p)
-        return jnp.stack(change)
-
-    peak, total, sums = _moments(eta, node, nodes)
-    # beyond the first and the last node ln q goes on as a line; its rate counts as varying where it is not the least
-    first, end, turn0, turn1 = node(0), node(last), rise(0), -rise(last - 1)
-    rate0, rate1 = (jnp.maximum(_dot(eta, turn), least) for turn in (turn0, turn1))
-    turn0, turn1 = (jnp.where(_dot(eta, turn) > least, turn, 0.0) for turn in (turn0, turn1))
-    left, right = jnp.exp(_dot(eta, first) - peak) / rate0, jnp.exp(_dot(eta, end) - peak) / rate1
-    total = total + left + right
-    sums = sums + left * (first - turn0 / rate0) + right * (end - turn1 / rate1)
-    t = (x - low) / step
-    k = jnp.clip(jnp.floor(t), 0, last - 1)
-    below, above = jnp.minimum(t, 0), jnp.maximum(t - last, 0)
-    start, change, share = node(k), rise(k), jnp.clip(t, 0, last) - k
-    slope = _dot(eta, change)
-    log_q = _dot(eta, start) + slope * share + rate0 * below - rate1 * above - peak - jnp.log(total * step)
-    by_eta = start + change * share + turn0 * below - turn1 * above - sums / total
-    by_x = jnp.where(t < 0, rate0, jnp.where(t > last, -rate1, slope)) / step
-    return log_q, jnp.moveaxis(by_eta, 0, 1), by_x
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _circle_log_prob(eta: Array, angle: Array, nodes: int) -> Array:
-    """The same of angles (T, b), by the table of `Circle`."""
-    return _circle_log_prob_and_slopes(eta, angle, nodes)[0]
-
-
-@_circle_log_prob.defjvp
-def _circle_log_prob_jvp(nodes: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    eta, angle = primals
-    log_q, by_eta, by_angle = _circle_log_prob_and_slopes(eta, angle, nodes)
-    return log_q, jnp.sum(by_eta * tangents[0], axis=1) + by_angle * tangents[1]
-
-
-def _circle_log_prob_and_slopes(eta: Array, angle: Array, nodes: int) -> tuple[Array, Array, Array]:
-    step = 2 * math.pi / nodes
-
-    def node(k: Array | int) -> Array:
-        return _waves(jnp.atleast_2d(k * jnp.asarray(step, eta.dtype)), eta.shape[1])
-
-    peak, total, sums = _moments(eta, node, nodes + 1)
-    t = jnp.mod(angle, 2 * math.pi) / step
-    k = jnp.clip(jnp.floor(t), 0, nodes - 1)
-    start, end = node(k), node(k + 1)
-    slope = _dot(eta, end - start)
-    log_q = _dot(eta, start) + slope * (t - k) - peak - jnp.log(total * step)
-    by_eta = start + (end - start) * (t - k) - sums / total
-    return log_q, jnp.moveaxis(by_eta, 0, 1), slope / step
-
-
-_Running = tuple[Array, Array, Array, Array]
-
-
-def _moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tuple[Array, Array, Array]:
-    """The peak of g = η·features on the nodes, Σ of the cells' masses (T, b) in units of its exponential and of steps,
-    and its derivatives by η (F, T, b) at a fixed peak. A loop over nodes, whose features `node` says, (F, …)."""
-
-    def higher(k: Array, peak: Array) -> Array:
-        return jnp.maximum(peak, _dot(eta, node(k)))
-
-    def cell(carry: _Running, k: Array) -> tuple[_Running, None]:
-        before, g0, total, sums = carry
-        after = node(k)
-        g1 = _dot(eta, after)
-        f = jnp.exp(jnp.stack([g0, g1]) - peak)
-        mass, upper = _cell_masses(f, (g1 - g0)[None])[0], _upper_share(f[0], f[1], g1 - g0)
-        return (after, g1, total + mass, sums + (mass - upper) * before + upper * after), None
-
-    first = node(0)
-    start = _dot(eta, first)
-    peak = jax.lax.fori_loop(1, nodes, higher, start)
-    none = jnp.zeros_like(start)
-    carry = (first, start, none, jnp.zeros((eta.shape[1], *none.shape), none.dtype))
-    return peak, *jax.lax.scan(cell, carry, jnp.arange(1, nodes, dtype=eta.dtype))[0][2:]
-
-
-def _dot(eta: Array, features: Array) -> Array:
-    """Σ_f η_f features_f of (T, F, b) and (F, …)."""
-    total = eta[:, 0] * features[0]
-    for f in range(1, eta.shape[1]):
-        total = total + eta[:, f] * features[f]
-    return total
-
-
-def _waves(angle: Array, count: int) -> Array:
-    """cos θ, sin θ, cos 2θ, … (count, …)."""
-    return jnp.stack([wave(p * angle) for p in range(1, count // 2 + 1) for wave in (jnp.cos, jnp.sin)])
-
-
-def _drawn_cell(key: Array, masses: Array) -> tuple[Array, Array]:
-    """A cell of masses (K, T, b), drawn as they weigh, and how much of its mass lies before the point drawn.
-
-    Uniform numbers have a step; they are taken at its middle, or 0 would be drawn once in 2²³ times and lie infinitely
-    far out in a tail. The total is added up as the running sum is, or rounding would reach the last cell too often. As
-    a loop over cells, which a CPU does fifty times faster than a running sum along the first axis.
-    """
-
-    def pass_by(carry: tuple[Array, Array, Array], mass: Array) -> tuple[tuple[Array, Array, Array], None]:
-        running, before, cell = carry
-        running = running + mass
-        below = running <= target
-        return (running, jnp.where(below, running, before), cell + below), None
-
-    middle = 0.5 * jnp.finfo(masses.dtype).eps
-    total = jax.lax.scan(lambda sum_, mass: (sum_ + mass, None), jnp.zeros_like(masses[0]), masses)[0]
-    target = (jax.random.uniform(key, total.shape, total.dtype) + middle) * total
-    zero = jnp.zeros_like(total)
-    _, before, cell = jax.lax.scan(pass_by, (zero, zero, zero), masses)[0]
-    return jnp.minimum(cell, masses.shape[0] - 1), jnp.maximum(target - before, 0.0)
-
-
-def _inverse(log_f0: Array, rise: Array, mass: Array) -> Array:
-    """s in [0, 1] with ∫₀^s f₀ e^{rise·s'} ds' = mass."""
-    share = mass * jnp.exp(-jnp.maximum(log_f0, -80.0))
-    small = jnp.abs(rise) < 1e-3
-    slope = jnp.where(small, 1.0, rise)
-    far = jnp.log1p(jnp.maximum(slope * share, -1 + 1e-7)) / slope
-    return jnp.clip(jnp.where(small, share * (1 - 0.5 * rise * share), far), 0.0, 1.0)
 
 
 def _wrapped(angle: Array) -> Array:

@@ -28,12 +28,13 @@ from vdsl.guides.decimation import build_decimated, family_of, independent_units
 from vdsl.guides.gaussian import check_real, structure_of
 from vdsl.guides.guide import GuideChoice, Params, Recipe
 from vdsl.guides.latents import codec_of
+from vdsl.guides.learned import FLOOR, Learned, steps_of
 from vdsl.guides.levels import Refinement, thin, window
 from vdsl.guides.monomials import Monomials, build_feeling, monomials_of
 from vdsl.guides.pairs import grid_coordinates
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
-from vdsl.guides.sequential import FLOOR, Learned, Sequential, steps_of
+from vdsl.guides.sequential import Sequential
 
 _TOP = 16  # sites of the coarsest level, at most, if sides are even often enough
 _MOST_TOP = 64

@@ -20,8 +20,8 @@ samples get a random transformation (local_phases.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -32,10 +32,8 @@ from jax import Array
 
 from vdsl.guides import mesh
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.cavity import Start, cavity_start, pair_couplings, serves
-from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning, Waves
-from vdsl.guides.decimation import Decimated, build_decimated, by_species, family_of, independent_units, strength
-from vdsl.guides.densities import Family
+from vdsl.guides.cavity import cavity_start, pair_couplings, serves
+from vdsl.guides.decimation import Decimated, build_decimated, by_species, independent_units
 from vdsl.guides.dissection import Interactions, order_skeleton
 from vdsl.guides.frames import (
     Frame,
@@ -48,67 +46,13 @@ from vdsl.guides.frames import (
 )
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
+from vdsl.guides.learned import Learned, Structure, build_learned, steps_of
 from vdsl.guides.local_phases import LocalPhases, build_local_phases
-from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling, features_of, monomials_of
+from vdsl.guides.monomials import Monomials, features_of, monomials_of
 from vdsl.guides.parity import flip
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.expansion import Expansion
 from vdsl.ir.pinning import Pins, pinned_expansion, pins_of
-
-_STEP_COST = 2.0  # of a step of sampling beside its units, in units
-_NEAR = 32  # parent features that networks see; the linear part sees all of them
-FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
-
-
-class Learned(eqx.Module):
-    """The kept units of one species, T of them. shift (T, F): the start's part of η; unit (T, F): of learned η.
-
-    variables (T, size) and rows (T, F): where raw values and features live; levels (steps, W) padded with T. top: the
-    natural parameter that must stay negative (the highest power of reals), or −1. free (T,): 0 for anchors of frames.
-    networks: which network each unit has (T,) and the first unit of each (N,), where units share them; None: its own.
-    """
-
-    feeling: Feeling
-    family: Family
-    net: Conditional
-    inputs: Inputs
-    shift: Array
-    unit: Array
-    floor: Array
-    variables: Array
-    rows: Array
-    levels: Array
-    free: Array
-    networks: tuple[Array, Array] | None
-    species: Species = eqx.field(static=True)
-
-    def init(self, key: Array) -> Params:
-        """Fresh parameters, stacked over networks."""
-        if self.networks is None:
-            return self.net.init(key, self.inputs)
-        return self.net.init(key, self.inputs.at(self.networks[1]))
-
-    def of_units(self, params: Params, index: Array | None = None) -> Params:
-        """The parameters of all units, or of some: (T, …)."""
-        if self.networks is not None:
-            index = self.networks[0] if index is None else self.networks[0][index]
-        return params if index is None else jax.tree.map(lambda p: p[index], params)
-
-    def eta(self, params: Params, features: Array, beta: Array) -> Array:
-        """Natural parameters (T, F, b)."""
-        known = -beta * self.feeling(features)
-        known = jnp.pad(known, ((0, 0), (0, self.shift.shape[1] - known.shape[1]), (0, 0))) + self.shift[..., None]
-        learned = self.net.learned(params, self.inputs, features, known)
-        if self.species.kind != "real":
-            return known + learned
-        top = jnp.minimum(known[:, -1], self.floor[:, None]) * jnp.exp(2 * jnp.tanh(learned[:, -1] / 2))
-        return jnp.concatenate([known[:, :-1] + learned[:, :-1] * self.unit[:, :-1, None], top[:, None]], axis=1)
-
-    def at(self, index: Array) -> Learned:
-        """Some of the units."""
-        where = lambda s: (s.feeling, s.inputs, s.shift, s.unit, s.floor)  # noqa: E731
-        parts = self.feeling.at(index), self.inputs.at(index), self.shift[index], self.unit[index], self.floor[index]
-        return eqx.tree_at(where, self, parts)
 
 
 class Sequential(Guide):
@@ -232,21 +176,6 @@ def _beyond(rows: Array, level: Array, index: Array) -> Array:
     return jnp.where((level < rows.shape[0])[:, None], rows[index], 2**30)
 
 
-@dataclass(frozen=True)
-class Structure:
-    """What `choose_sequential` found: the decimated units, the kept ones in order, their parents and levels."""
-
-    rest: np.ndarray
-    order: np.ndarray
-    parents: tuple[np.ndarray, ...]
-    level: np.ndarray
-    hidden: int
-    phases: tuple[Phase, ...] = ()
-    anchors: tuple[np.ndarray, ...] = ()
-    pins: Pins | None = None
-    waves: Mapping[int, tuple[mesh.Combination, ...]] | None = None
-
-
 def choose_sequential(problem: Problem) -> GuideChoice:
     """The order, and what it looks like. Raises VfeError `guide-cannot-serve`, `bad-temperature`."""
     if problem.expansion.opaque:
@@ -320,7 +249,7 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     groups = [np.flatnonzero(owners == number) for number in numbers]
     steps = steps_of(structure.level, groups)
     learned = [
-        _learned(monomials, structure, start, fields, beta, rank, positions, rows, number in odd, odd)
+        build_learned(monomials, structure, start, fields, beta, rank, positions, rows, number in odd, odd)
         for number, positions, rows in zip(numbers.tolist(), groups, steps, strict=True)
     ]
     kept = np.zeros((monomials.n_variables, 1))
@@ -359,67 +288,6 @@ def _rate(learned: int) -> float:
     return 0.004 if learned <= 64 else 0.002 if learned <= 256 else 0.001 if learned <= 512 else 0.0001
 
 
-def _learned(
-    monomials: Monomials,
-    structure: Structure,
-    start: Start,
-    fields: Mapping[int, mesh.Field],
-    beta: float,
-    rank: np.ndarray,
-    positions: np.ndarray,
-    steps: np.ndarray,
-    changes: bool,
-    odd: frozenset[int],
-) -> Learned:
-    """The units at these positions of the order, all of one species; `changes`: whether the flip changes its sign."""
-    units = structure.order[positions]
-    s = monomials.species_of(int(units[0]))
-    feeling = build_feeling(monomials, units, rank)
-    family = family_of(s, max(strength(feeling, beta), 1.0))
-    parents = [structure.order[structure.parents[p]] for p in positions]
-    inputs = _inputs(monomials, s, units, parents, start, pair_couplings(monomials, beta), feeling, odd)
-    if structure.waves is not None and s.kind == "angle":
-        inputs = replace(inputs, waves=_build_waves(monomials, units, structure.waves, fields))
-    size = s.features + 1 if s.kind == "unit" else s.features
-    shift, unit, floor = np.zeros((len(units), size)), np.ones((len(units), size)), np.zeros(len(units))
-    if s.kind == "real":
-        shift[:, 0] = start.linear[units]
-        shift[:, 1] = -0.5 * start.precision[units]
-        unit = start.length[units][:, None] ** -np.arange(1.0, size + 1)
-        floor = -FLOOR * unit[:, -1]
-    near = min(inputs.scalars.shape[1], _NEAR)
-    used = np.asarray(inputs.scalars) < monomials.n_rows
-    changing, staying = (bool((used & (np.asarray(inputs.odd) == o))[:, :near].any()) for o in (1, 0))
-    net: Conditional
-    match s.kind:
-        case "angle":
-            net = Turning(structure.hidden, _NEAR // 2)
-        case "unit":
-            net = Pointing(structure.hidden)
-        case "real":
-            parity = tuple(changes and f % 2 == 0 for f in range(size))
-            net = Components(structure.hidden, parity, 1, near, changing, staying)
-        case "spin":
-            net = Components(structure.hidden, (changes,), 1, near, changing, staying)
-        case _:
-            net = Components(structure.hidden, (False,) * size, size, near, changing, staying)
-    return Learned(
-        feeling=feeling,
-        family=family,
-        net=net,
-        inputs=inputs,
-        shift=reals(shift),
-        unit=reals(unit),
-        floor=reals(floor),
-        variables=integers(monomials.variables_of(units)),
-        rows=integers(monomials.rows_of(units)),
-        levels=integers(steps),
-        free=reals(~np.isin(units, np.concatenate([*structure.anchors, np.zeros(0, int)]))),
-        networks=None,
-        species=s,
-    )
-
-
 def _first(phase: Phase, monomials: Monomials, order: np.ndarray) -> int | None:
     """The unit of the anchor's field that is drawn first, if one is."""
     s = next(s for s in monomials.species if s.block.field == phase.anchor)
@@ -454,113 +322,3 @@ def _is_forest(graph: Interactions) -> bool:
     weights = np.ones(len(graph.edges), np.int8)
     matrix = csr_array((weights, (graph.edges[:, 0], graph.edges[:, 1])), shape=(graph.n, graph.n))
     return len(graph.edges) == graph.n - connected_components(matrix, directed=False)[0]
-
-
-def steps_of(level: np.ndarray, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For each group of positions: (steps, W), numbers within the group, padded with its size.
-
-    Units of a level may be drawn in several steps: levels are wide at the end and one unit wide at the beginning, and
-    padding costs as much as units do. The widest step is the one for which all steps together cost least.
-    """
-    depth = int(level.max(initial=-1)) + 1
-    counts = np.array([np.bincount(level[g], minlength=depth) for g in groups])
-
-    def cost(width: int) -> float:
-        per_level = -(-counts // width)
-        wide = np.minimum(counts.max(1), width).sum()
-        return float(per_level.max(0).sum() * (wide + _STEP_COST))
-
-    width = min(range(1, int(counts.max()) + 1), key=cost)
-    steps = (-(-counts // width)).max(0)
-    out = []
-    for g, count in zip(groups, counts, strict=True):
-        rows = np.full((int(steps.sum()), min(width, int(count.max()))), len(g))
-        for d in range(depth):
-            members = np.flatnonzero(level[g] == d)
-            for k, part in enumerate(np.array_split(members, steps[d]) if len(members) else ()):
-                rows[steps[:d].sum() + k, : len(part)] = part
-        out.append(rows)
-    return out
-
-
-def _inputs(
-    monomials: Monomials,
-    s: Species,
-    units: np.ndarray,
-    parents: list[np.ndarray],
-    start: Start,
-    direct: np.ndarray,
-    feeling: Feeling,
-    odd: frozenset[int],
-) -> Inputs:
-    """Parents of the same directional kind as vectors, all others as scalars; those of the largest weights first."""
-    n = s.seen
-    directional = s.kind in ("angle", "unit")
-    scalars, scales, signs, weights, vectors, pulls = [], [], [], [], [], []
-    numbers = {t.start: k for k, t in enumerate(monomials.species)}
-    for unit, above in zip(units, parents, strict=True):
-        rows, scale, sign, weight = [], [], [], []
-        vector, pull = [], []
-        nearest = above[np.argsort(-np.abs(start.weights[unit, above]), kind="stable")]
-        for v in nearest.tolist():
-            t = monomials.species_of(v)
-            seen = monomials.rows_of(np.array([v]), seen=True)[0]
-            gap = start.weights[unit, v] - direct[unit, v]
-            if directional and t.kind == s.kind and t.seen == n:
-                vector.append(seen)
-                pull.append(gap)
-                continue
-            rows += seen.tolist()
-            scale += [start.length[v] if t.kind == "real" else 1.0] * len(seen)
-            sign += [float(numbers[t.start] in odd and t.kind != "angle")] * len(seen)
-            weight += [gap * start.length[v] if len(seen) == 1 and s.kind in ("real", "spin") else 0.0] * len(seen)
-        scalars.append(rows)
-        scales.append(scale)
-        signs.append(sign)
-        weights.append(weight)
-        vectors.append(np.array(vector, int).reshape(-1, n).T)
-        pulls.append(pull)
-    own = start.length[units][:, None] if s.kind == "real" else 1.0
-    zero = monomials.n_rows + 1
-    most = max(v.shape[1] for v in vectors)
-    stacked = np.full((len(units), n, most), zero)
-    for k, v in enumerate(vectors):
-        stacked[k, :, : v.shape[1]] = v
-    awake = np.array([len(p) > 0 for p in parents]) | (np.abs(np.asarray(feeling.fixed)).sum(1) > 0)
-    return Inputs(
-        scalars=integers(_rectangle(scalars, zero)),
-        scale=reals(_rectangle(scales, 1.0)),
-        odd=reals(_rectangle(signs, 0.0)),
-        scalar_weights=reals(_rectangle(weights, 0.0) * own),
-        vectors=integers(stacked),
-        vector_weights=reals(_rectangle(pulls, 0.0)),
-        awake=reals(awake),
-    )
-
-
-def _build_waves(
-    monomials: Monomials,
-    units: np.ndarray,
-    waves: Mapping[int, tuple[mesh.Combination, ...]],
-    fields: Mapping[int, mesh.Field],
-) -> Waves:
-    """The waves that act on units of one species as arrays; factors of 1 and waves of weight 0 fill them up."""
-    factors = [[[(v, np.sign(p)) for v, p in m for _ in range(abs(p))] for m in waves[u]] for u in units.tolist()]
-    shape = len(units), max(map(len, factors)), max([len(f) for own in factors for f in own] + [1])
-    rows, signs, weights = np.full(shape, monomials.n_rows), np.ones(shape), np.zeros((shape[0], 2, shape[1]))
-    for k, u in enumerate(units.tolist()):
-        strengths = dict(fields[u])
-        for c, m in enumerate(waves[u]):
-            strength = strengths.get(m, 0j)
-            weights[k, :, c] = strength.real, strength.imag
-            for a, (v, sign) in enumerate(factors[k][c]):
-                rows[k, c, a] = monomials.rows_of(np.array([v]))[0, 0]
-                signs[k, c, a] = sign
-    return Waves(integers(rows), reals(signs), reals(weights))
-
-
-def _rectangle(rows: list[list], fill: float) -> np.ndarray:
-    out = np.full((len(rows), max(map(len, rows))), fill)
-    for k, row in enumerate(rows):
-        out[k, : len(row)] = row
-    return out
