@@ -69,10 +69,10 @@ LN_Z = {
 }
 PINNED = {"improved": 3, "cube": 7, "angle matter": 4, "charge 2": 3, "complex matter": 3}
 SAID = {
-    "improved": "gauge transformations of theta",
-    "cube": "gauge transformations of U",
-    "angle matter": "gauge transformations of theta, phi",
-    "charge 2": "gauge transformations of theta, phi, global rotation of phi",
+    "improved": "gauge transformations of theta, global sign of theta",
+    "cube": "gauge transformations of U, global sign of U",
+    "angle matter": "gauge transformations of theta, phi, global sign of theta, phi",
+    "charge 2": "gauge transformations of theta, phi, global rotation of phi, global sign of theta, phi",
     "complex matter": "gauge transformations of U, phi, global rotation of phi",
 }
 

@@ -9,14 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import iv, spherical_in
 
 import vdsl
 from vdsl.errors import VfeError
 from vdsl.guides import registry
 from vdsl.guides.amortised import same_form
+from vdsl.guides.cavity import cavity_start
 from vdsl.guides.levels import thin
+from vdsl.guides.monomials import monomials_of
 from vdsl.guides.multiscale import build_multiscale, choose_multiscale, transfer
 from vdsl.guides.problem import Problem
+from vdsl.guides.sequential import choose_sequential
+from vdsl.guides.stand_in import build_stand_in
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,6 +36,18 @@ interaction kinetic   = sum(x in sites, mu in axes: phi[x] * (2*phi[x] - phi[x +
 interaction potential = sum(x in sites: m2 * phi[x]^2 + lam * phi[x]^4 - h * phi[x])
 temperature 1
 """
+XY = """
+param L : int = 8
+param K = 1.0
+lattice hypercubic(L, L)
+field a : angle
+interaction e = -K * sum(<i, j> in nn: cos(a[i] - a[j]))
+temperature 1
+"""
+CHIRAL_XY = XY.replace("cos(a[i] - a[j])", "cos(a[i] - a[j] - 0.3)")
+XY_RING = XY.replace("hypercubic(L, L)", "chain(L)")
+HEISENBERG = XY.replace("angle", "sphere(3)").replace("cos(a[i] - a[j])", "dot(a[i], a[j])")
+HEISENBERG_RING = HEISENBERG.replace("hypercubic(L, L)", "chain(L)")
 FREE_CHAIN = """
 param h = 0.0
 lattice chain(16)
@@ -183,18 +200,91 @@ def test_a_free_field_is_nearly_exact_at_the_start():
     assert np.log(np.exp(log_w + 11.6228852573).mean()) == pytest.approx(0, abs=5 * (3e-3 / 512) ** 0.5)
 
 
+def ring_of_angles(k, n):
+    """ln Z = n ln 2π + ln Σ_m I_m(K)ⁿ."""
+    return n * np.log(2 * np.pi) + np.log((iv(np.arange(-40, 41), k) ** n).sum())
+
+
+def ring_of_vectors(k, n):
+    """ln Z = n ln 4π + ln Σ_l (2l + 1) i_l(K)ⁿ with modified spherical Bessel functions."""
+    order = np.arange(40)
+    return n * np.log(4 * np.pi) + np.log(((2 * order + 1) * spherical_in(order, k) ** n).sum())
+
+
+@pytest.mark.parametrize(("text", "exact"), [(XY_RING, ring_of_angles), (HEISENBERG_RING, ring_of_vectors)])
+@pytest.mark.parametrize("scale", [0.0, 0.15])
+def test_rings_of_angles_and_vectors_are_normalised(text, exact, scale):
+    """E_q[e^{−βE}/q] = Z, whatever the networks say; a ring is nearly exact to begin with."""
+    with jax.enable_x64(True):
+        _, choice, guide, params = make(text, scale, K=1.4, L=16)
+        assert choice.description["symmetry built in"].startswith("global rotation")
+        log_w = np.asarray(log_weights(guide, params, jax.random.key(0), 4096)) - exact(1.4, 16)
+    w = np.exp(log_w)
+    assert w.mean() == pytest.approx(1, abs=4 * w.std() / 64)
+    assert scale > 0 or log_w.var() < 0.2
+
+
+@pytest.mark.parametrize("text", [XY, HEISENBERG])
+def test_angles_and_vectors_turn_with_what_is_known(text):
+    """ln q of samples is what was reported, and that of turned ones; angles turn by steps of their tables."""
+    with jax.enable_x64(True):
+        _, _, guide, params = make(text, 0.1, K=0.8)
+        x, log_q = eqx.filter_jit(guide.sample_and_log_prob)(params, jax.random.key(1), 8)
+        (name, values), log_prob = next(iter(x.items())), eqx.filter_jit(guide.log_prob)
+        np.testing.assert_allclose(log_prob(params, x), log_q, atol=1e-9)
+        q = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+        turned = values @ q.T if values.ndim == 3 else (values + 1.5 * np.pi) % (2 * np.pi) - np.pi
+        np.testing.assert_allclose(log_prob(params, {name: turned}), log_q, atol=1e-9)
+
+
+@pytest.mark.parametrize("choose", [choose_multiscale, choose_sequential])
+@pytest.mark.parametrize("twist", [0.0, 0.4])
+def test_angles_change_sign_together_where_the_model_lets_them(choose, twist):
+    """Cosines of differences: ln q is even in all angles, whatever the parameters; shifts tell left from right."""
+    text = XY.replace("cos(a[i] - a[j])", "cos(a[i] - a[j] - D)").replace("param K", "param D = 0.0\nparam K")
+    with jax.enable_x64(True):
+        problem = Problem(vdsl.loads(text, L=4).program, {"K": 0.8, "D": twist})
+        choice = choose(problem)
+        guide = registry.build(choice, problem)
+        params = noisy(guide, 0.3, 0)
+        x, log_q = eqx.filter_jit(guide.sample_and_log_prob)(params, jax.random.key(1), 8)
+        other = eqx.filter_jit(guide.log_prob)(params, {"a": -x["a"]})
+    difference = np.abs(np.asarray(other - log_q))
+    assert difference.max() < 1e-9 if twist == 0 else difference.min() > 1e-3
+    assert ("sign" in choice.description["symmetry built in"]) == (twist == 0)
+
+
+@pytest.mark.parametrize("coupling", [1.2, 0.5])
+def test_the_stand_in_of_angles_is_that_of_the_cavity(coupling):
+    """By momenta what cavity.py finds with matrices: spin waves where stiff, a spherical model where soft."""
+    problem, choice, _, _ = make(XY, K=coupling)
+    monomials = monomials_of(problem.expansion)
+    found = build_stand_in(monomials, cells(8, 8), (8, 8), 1.0)
+    order = np.concatenate([choice.structure.rest, *[layer.sites for layer in choice.structure.layers[::-1]]])[::-1]
+    start = cavity_start(monomials, 1.0, order, np.zeros(0, int))
+    site, before = order[20], order[:20]
+    _, field, precision = found.regression(site, before)
+    np.testing.assert_allclose(field, start.weights[site, before], rtol=2e-3, atol=1e-4)
+    assert precision == pytest.approx(start.precision[site] + found.curvature, rel=2e-3)
+    assert (found.boost.max() > 1) == (coupling > 1)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         PHI4.replace("hypercubic(L, L)", "hypercubic(5, 5)"),
         PHI4.replace("hypercubic(L, L)", "hypercubic(L, L, boundary = open)"),
         PHI4.replace("h * phi[x]", "exp(-phi[x]^2)"),
-        "lattice chain(8)\nfield a : angle\ninteraction e = -sum(<i, j> in nn: cos(a[i] - a[j]))\ntemperature 1\n",
+        "field phi : real[2]\ninteraction e = sum(i in sites: dot(phi[i], phi[i])^2)",
+        XY.replace("hypercubic(L, L)", "kagome(4, 4)"),
+        "data J on nn ~ normal(1, 1) seed 2\nfield a : angle\n"
+        "interaction e = sum(<i, j> in nn: J[i, j] * cos(a[i] - a[j]))",
+        "field s : spin\ninteraction e = -sum(<i, j> in nn: s[i] * s[j])",
     ],
 )
 def test_what_it_cannot_serve_is_refused(text):
     with pytest.raises(VfeError) as raised:
-        make(text)
+        make(text if "lattice" in text else f"lattice hypercubic(8, 8)\n{text}\ntemperature 1\n")
     assert raised.value.diagnostics[0].code == "guide-cannot-serve"
 
 
@@ -220,6 +310,37 @@ def test_transfer_keeps_what_belongs_to_a_distance():
         np.testing.assert_array_equal(new["square"][k], start["square"][k])
 
 
+@pytest.mark.parametrize("text", [XY, CHIRAL_XY, HEISENBERG])
+def test_transfer_of_turning_networks(text):
+    """Runs of entries for every parent move with their parents, the others stay in place."""
+    _, few, _, params = make(text, 0.3)
+    _, more, _, fresh = make(text, L=16)
+    (old,), (new,) = params, transfer(params, fresh, few, more)
+    assert same_form([new], fresh)
+    a, b = few.structure, more.structure
+    for source, own in enumerate(layer for layer in a.layers if layer.key):
+        source += sum(not layer.key for layer in a.layers)
+        k = next(k for k, layer in enumerate(b.layers) if layer.key == own.key)
+        both = [(own.moves.index(m), n) for n, m in enumerate(b.layers[k].moves) if m in own.moves]
+        was, now = np.array(both).T
+        np.testing.assert_array_equal(new["along"][k][now], old["along"][source][was])
+        if text == XY:
+            np.testing.assert_array_equal(new["odd"][k][:, now], old["odd"][source][:, was])
+            np.testing.assert_array_equal(new["even"][k][:, now], old["even"][source][:, was])
+            np.testing.assert_array_equal(new["even"][k][:, b.width], old["even"][source][:, a.width])
+            np.testing.assert_array_equal(new["odd_out"][k], old["odd_out"][source])
+            continue
+        np.testing.assert_array_equal(new["W"][k][:, now], old["W"][source][:, was])
+        if text == CHIRAL_XY:
+            np.testing.assert_array_equal(new["W"][k][:, b.width + now], old["W"][source][:, a.width + was])
+            np.testing.assert_array_equal(new["W"][k][:, 2 * b.width], old["W"][source][:, 2 * a.width])
+            np.testing.assert_array_equal(new["out"][k], old["out"][source])
+        else:
+            np.testing.assert_array_equal(new["W"][k][:, b.width], old["W"][source][:, a.width])
+            np.testing.assert_array_equal(new["out"][k][2 + now], old["out"][source][2 + was])
+            np.testing.assert_array_equal(new["out"][k][:2], old["out"][source][:2])
+
+
 def test_transfer_is_refused_between_different_guides():
     (_, odd, _, params), (_, uneven, _, fresh) = make(PHI4), make(PHI4, L=16, h=0.1)
     with pytest.raises(ValueError, match="differ"):
@@ -240,3 +361,8 @@ def test_which_lattices_get_it(lattice, name):
     program = vdsl.loads(PHI4.replace("hypercubic(L, L)", lattice).replace("param L : int = 8\n", "")).program
     problem = Problem(program, {"m2": -4.0, "lam": 5.0, "h": 0.0})
     assert registry.choose(problem).name == name
+
+
+@pytest.mark.parametrize(("text", "side", "name"), [(XY, 16, "multiscale"), (XY, 8, "autoregressive")])
+def test_which_angles_get_it(text, side, name):
+    assert registry.choose(Problem(vdsl.loads(text, L=side).program, {"K": 1.0})).name == name

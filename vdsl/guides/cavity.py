@@ -191,18 +191,21 @@ def _variance(own: np.ndarray, j: np.ndarray, spectrum: np.ndarray | None) -> np
     return np.sum(inverse**2, axis=0)
 
 
-def uniform_cavity(spectrum: np.ndarray, site: np.ndarray) -> tuple[float, float]:
+def uniform_cavity(spectrum: np.ndarray, site: np.ndarray | None, components: int = 1) -> tuple[float, float]:
     """D and G_ii where all units are alike: from the eigenvalues of J and one unit's potential (P,), as in `_solve`.
 
-    G_ii = mean 1/(D − J_k). One number is sought, so that no matrix is needed and any volume will do.
+    G_ii = mean 1/(D − J_k). One number is sought, so that no matrix is needed and any volume will do. site: None for
+    units that are no reals.
     """
-    own = float(np.abs(spectrum).max() + 1.0)
-    if not site[2:].any():
+    own = float(np.abs(spectrum).max() + components)
+    if site is not None and not site[2:].any():
         own = float(-2 * site[1])
         return own, float(np.mean(1 / (own - spectrum)))
     for _ in range(_ROUNDS):
         variance = float(np.mean(1 / (own - spectrum)))
-        wanted = float(tilted_variance(site[None], np.array([1 / variance - own]))[0])
+        wanted = 1 / components
+        if site is not None:
+            wanted = float(tilted_variance(site[None], np.array([1 / variance - own]))[0])
         step = 0.7 * (1 / wanted - 1 / variance)
         if abs(step) * variance < 1e-6:
             break
@@ -210,6 +213,25 @@ def uniform_cavity(spectrum: np.ndarray, site: np.ndarray) -> tuple[float, float
             step /= 2
         own += step
     return own, float(np.mean(1 / (own - spectrum)))
+
+
+def uniform_spin_waves(kernel: np.ndarray) -> tuple[np.ndarray, float, np.ndarray] | None:
+    """`_spin_waves` where all angles are alike: couplings and boosts by displacement (*cells), and one precision."""
+    if (kernel < 0).any() or not (kernel > 0).any():
+        return None
+    stiff = kernel.copy()
+    for _ in range(_ROUNDS):
+        own = float(stiff.sum()) * (1 + _MASS)
+        g = np.fft.ifftn(1 / (own - np.fft.fftn(stiff).real)).real
+        spread = 2 * (g.flat[0] - g)
+        found = kernel * np.exp(-spread / 2)
+        if found.sum() < _STIFF * kernel.sum():
+            return None
+        close = np.abs(found - stiff).max() < 1e-4 * kernel.max()
+        stiff = found
+        if close:
+            break
+    return stiff, float(stiff.sum()) * (1 + _MASS), np.exp(np.minimum(spread / 2, _MOST_BOOST))
 
 
 def tilted_variance(site: np.ndarray, cavity: np.ndarray) -> np.ndarray:

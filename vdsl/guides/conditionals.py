@@ -76,6 +76,11 @@ class Conditional(eqx.Module):
     def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
         """What is added to the known η (T, F, b), in the units of its features' scale."""
 
+    @staticmethod
+    @abstractmethod
+    def by_parent(parents: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+        """Parameters with entries for each parent: along which axis, and where every run of so many parents begins."""
+
 
 class Components(Conditional):
     """odd: which statistics change sign under the flip, one a feature; all False for a unit that does not.
@@ -127,50 +132,85 @@ class Components(Conditional):
         linear = params["skip"] @ (x * (sign if self.odd[0] else 1 - sign))
         return out + jnp.pad(linear, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
 
+    @staticmethod
+    def by_parent(parents: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+        return dict.fromkeys(("skip", "odd", "even"), (-1, (0,)))
+
 
 class Turning(Conditional):
     """Harmonics 1 and 2 relative to the reference direction; higher ones stay as they are known.
 
-    The reference direction sees all parents and waves of them, the network only the first `near` parents.
+    The reference direction sees all parents and waves of them, the network only the first `near` parents. mirrored:
+    where all angles may change sign together, cosines are even functions of the parents' sines and sines odd ones, as
+    in `Components`, exactly.
     """
 
     near: int = eqx.field(static=True)
+    mirrored: bool = eqx.field(static=True)
 
     def init(self, key: Array, inputs: Inputs) -> Params:
         units, angles = inputs.vector_weights.shape
-        width = 2 * min(angles, self.near) + 1 + inputs.scalars.shape[1]
-        waves = {} if inputs.waves is None else {"waves": inputs.waves.weights}
-        return waves | {
-            "along": inputs.vector_weights,
-            "across": jnp.zeros((units, angles)),
-            "W": _weights(key, (units, self.hidden, width), 0.7),
-            "bias": jnp.zeros((units, self.hidden)),
-            "out": jnp.zeros((units, 4, self.hidden)),
-            "shift": jnp.zeros((units, 4)),
+        near, h = min(angles, self.near), self.hidden
+        rest = 1 + inputs.scalars.shape[1]
+        params = {"along": inputs.vector_weights, "bias": jnp.zeros((units, h))}
+        if inputs.waves is not None:
+            params["waves"] = inputs.waves.weights[:, :1] if self.mirrored else inputs.waves.weights
+        if not self.mirrored:
+            return params | {
+                "across": jnp.zeros((units, angles)),
+                "W": _weights(key, (units, h, 2 * near + rest), 0.7),
+                "out": jnp.zeros((units, 4, h)),
+                "shift": jnp.zeros((units, 4)),
+            }
+        one, two, three = jax.random.split(key, 3)
+        return params | {
+            "odd": _weights(one, (units, h, near), 0.7),
+            "even": _weights(two, (units, h, near + rest), 0.7),
+            "square": _weights(three, (units, h, h), 1.0),
+            "even_out": jnp.zeros((units, 2, h)),
+            "odd_out": jnp.zeros((units, 2, 2 * h)),
+            "shift": jnp.zeros((units, 2)),
         }
 
     def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
         cosine, sine = features[inputs.vectors[:, 0]], features[inputs.vectors[:, 1]]
-        along, across = params["along"][:, None], params["across"][:, None]
-        field = jnp.concatenate([along @ cosine - across @ sine, along @ sine + across @ cosine], axis=1)
+        field = jnp.concatenate([params["along"][:, None] @ cosine, params["along"][:, None] @ sine], axis=1)
+        if not self.mirrored:
+            across = params["across"][:, None]
+            field = field + jnp.concatenate([-across @ sine, across @ cosine], axis=1)
         if inputs.waves is not None:
             c, s = inputs.waves(features)
-            x, y = params["waves"][:, :1], params["waves"][:, 1:]
-            field = field + jnp.concatenate([x @ c - y @ s, x @ s + y @ c], axis=1)
+            x = params["waves"][:, :1]
+            field = field + jnp.concatenate([x @ c, x @ s], axis=1)
+            if not self.mirrored:
+                y = params["waves"][:, 1:]
+                field = field + jnp.concatenate([-y @ s, y @ c], axis=1)
         total = known[:, :2] + field
         size = jnp.sum(total**2, axis=1)
         strength = jnp.sqrt(jnp.maximum(size, 1e-12))
         c, s = jnp.where(size > 1e-12, total[:, 0] / strength, 1.0), jnp.where(size > 1e-12, total[:, 1] / strength, 0)
         cosine, sine = cosine[:, : self.near], sine[:, : self.near]
-        turned = [cosine * c[:, None] + sine * s[:, None], sine * c[:, None] - cosine * s[:, None]]
-        turned += [(strength / (1 + strength))[:, None], _even(inputs, features)]
-        hidden = jnp.tanh(params["W"] @ jnp.concatenate(turned, axis=1) + params["bias"][..., None])
-        a1, b1, a2, b2 = jnp.moveaxis(
-            (params["out"] @ hidden + params["shift"][..., None]) * inputs.awake[:, None, None], 1, 0
-        )
+        cosine, sine = cosine * c[:, None] + sine * s[:, None], sine * c[:, None] - cosine * s[:, None]
+        rest = [(strength / (1 + strength))[:, None], _even(inputs, features)]
+        a1, b1, a2, b2 = jnp.moveaxis(self._harmonics(params, cosine, sine, rest) * inputs.awake[:, None, None], 1, 0)
         c2, s2 = c * c - s * s, 2 * c * s
         extra = [field[:, 0] + a1 * c - b1 * s, field[:, 1] + a1 * s + b1 * c, a2 * c2 - b2 * s2, a2 * s2 + b2 * c2]
         return jnp.pad(jnp.stack(extra, axis=1), ((0, 0), (0, known.shape[1] - 4), (0, 0)))
+
+    def _harmonics(self, params: Params, cosine: Array, sine: Array, rest: list[Array]) -> Array:
+        """a₁, b₁, a₂, b₂ (T, 4, b) in the frame of the reference direction."""
+        shift, bias = params["shift"][..., None], params["bias"][..., None]
+        if not self.mirrored:
+            return params["out"] @ jnp.tanh(params["W"] @ jnp.concatenate([cosine, sine, *rest], axis=1) + bias) + shift
+        u = jnp.tanh(params["odd"] @ sine)
+        v = jnp.tanh(params["even"] @ jnp.concatenate([cosine, *rest], axis=1) + params["square"] @ u**2 + bias)
+        even = params["even_out"] @ v + shift
+        odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1)
+        return jnp.stack([even[:, 0], odd[:, 0], even[:, 1], odd[:, 1]], axis=1)
+
+    @staticmethod
+    def by_parent(parents: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+        return dict.fromkeys(("along", "across", "odd", "even"), (-1, (0,))) | {"W": (-1, (0, parents))}
 
 
 class Pointing(Conditional):
@@ -201,6 +241,10 @@ class Pointing(Conditional):
         shift = params["shift"][..., None] * inputs.awake[:, None, None]
         moved = axis * (out[:, :1] + shift[:, :1]) + jnp.einsum("tqb,tnqb->tnb", out[:, 2:], parents)
         return jnp.concatenate([field + moved, out[:, 1:2] + shift[:, 1:2]], axis=1)
+
+    @staticmethod
+    def by_parent(parents: int) -> dict[str, tuple[int, tuple[int, ...]]]:
+        return {"along": (-1, (0,)), "W": (-1, (0,)), "out": (-2, (2,))}
 
 
 def _even(inputs: Inputs, features: Array) -> Array:

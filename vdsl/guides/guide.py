@@ -37,12 +37,14 @@ Params = Any
 class Recipe:
     """How a guide likes to be trained; None leaves a number to the general plan.
 
-    estimator: see `inference.estimators`.
+    estimator: see `inference.estimators`. learning_rate: for runs of `steps`, if that is given; longer ones learn more
+    slowly, by the power −0.6 of their number of steps.
     path_from: the fraction of the steps after which a reparameterised guide's gradient is the path gradient.
     """
 
     estimator: str = "score"  # or "reparameterised"
     learning_rate: float | None = None
+    steps: int | None = None
     batch: int | None = None
     anneal: float | None = None
     clip: float | None = None

@@ -24,6 +24,7 @@ from vdsl.guides.densities import Family
 from vdsl.guides.frames import Phase
 from vdsl.guides.guide import Params
 from vdsl.guides.monomials import Feeling, Monomials, Species, build_feeling
+from vdsl.guides.parity import mirrored
 from vdsl.ir.pinning import Pins
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
@@ -131,7 +132,7 @@ def build_learned(
     net: Conditional
     match s.kind:
         case "angle":
-            net = Turning(structure.hidden, _NEAR // 2)
+            net = Turning(structure.hidden, _NEAR // 2, mirrored(monomials))
         case "unit":
             net = Pointing(structure.hidden)
         case "real":

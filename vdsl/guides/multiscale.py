@@ -5,9 +5,11 @@
 A periodic lattice is thinned again and again; the coarsest sites are drawn one after another, and every refinement adds
 its new sites in two or more *layers* (colours), all sites of a layer at once. A conditional is that of `sequential`,
 
-    ln q(x_i | window) = Σ_p (η_p^known + η_p^start + η_p^learned)(window) · x_i^p − ln Z,
+    ln q(x_i | window) = Σ_f (η_f^known + η_f^start + η_f^learned)(window) · feature_f(x_i) − ln Z,
 
-with the model's own potential on the site, the regression of a Gaussian stand-in on the window, and a small network.
+with the model's own potential on the site, the regression of a Gaussian stand-in on the window (stand_in.py), and a
+small network. Reals, angles and unit vectors; for angles and vectors everything turns with the sites that are known, so
+that global rotations hold exactly.
 Sites of a layer are translations of each other: they have the same window and share one network. So there are few
 numbers to learn, they mean the same on a lattice of any size, and the signal that teaches them is a sum over the
 layer: its ratio to the score function's noise does not fall with the volume. Windows have the same number of sites at
@@ -19,30 +21,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 
 from vdsl.guides.arrays import integers, reals
-from vdsl.guides.cavity import uniform_cavity
-from vdsl.guides.conditionals import Components, Inputs
+from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning
 from vdsl.guides.decimation import build_decimated, family_of, independent_units, strength
-from vdsl.guides.gaussian import check_real, structure_of
 from vdsl.guides.guide import GuideChoice, Params, Recipe
 from vdsl.guides.latents import codec_of
 from vdsl.guides.learned import FLOOR, Learned, steps_of
 from vdsl.guides.levels import Refinement, thin, window
 from vdsl.guides.monomials import Monomials, build_feeling, monomials_of
-from vdsl.guides.pairs import grid_coordinates
-from vdsl.guides.parity import flip
+from vdsl.guides.parity import flip, mirrored
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.sequential import Sequential
+from vdsl.guides.stand_in import build_stand_in, direct_couplings
+from vdsl.ir.lattice import PERIODIC
+from vdsl.ir.support import Angle, Real, Sphere, Support, event_shape
 
 _TOP = 16  # sites of the coarsest level, at most, if sides are even often enough
 _MOST_TOP = 64
 _HIDDEN = 32
 _WINDOW, _REACH = 24, 6.0  # sites; in units of the distance of nearest sites
-_BY_PARENT = ("skip", "odd", "even")  # weights with a column for each parent
-# L = 16, 430 steps, stages before: ESS .915 at .004, .936 at .008, .927 at .016
-_RECIPE = Recipe("score", learning_rate=8e-3, batch=256)
+# φ⁴ 16×16, 430 steps, stages before: ESS .915 at .004, .936 at .008, .927 at .016
+_REALS = Recipe("score", learning_rate=8e-3, steps=400, batch=256)
+# XY 16×16, T = .9, 1,150 steps: ESS .81 at .002, .85 at .004
+_OTHERS = Recipe("score", learning_rate=4e-3, steps=1200, batch=256)
+_NETS: dict[str, type[Conditional]] = {"real": Components, "angle": Turning, "unit": Pointing}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,40 +68,40 @@ class Layer:
 class Structure:
     """What `build` needs again."""
 
+    kind: str
     rest: np.ndarray
     layers: tuple[Layer, ...]
     hidden: int
     odd: bool
 
+    @property
+    def width(self) -> int:
+        """Parents of the widest layer."""
+        return max(layer.parents.shape[1] for layer in self.layers)
+
 
 def choose_multiscale(problem: Problem) -> GuideChoice:
-    """The levels. Raises VfeError `guide-cannot-serve` if the model is no real field on a periodic grid."""
-    chart = problem.chart
-    if chart is None or chart.channels != 1 or chart.periodic().any():
-        raise cannot_serve(
-            "multiscale", "it is for one real field on a lattice of one site per cell", "use `continuous`"
-        )
+    """The levels. Raises VfeError `guide-cannot-serve` if the model is no such field on a periodic grid."""
+    cell, sides = _grid(problem)
     if problem.expansion.opaque:
         terms = ", ".join(f"`{name}`" for name, _ in problem.expansion.opaque)
-        raise cannot_serve("multiscale", f"{terms} is no polynomial of the field", "use `continuous`")
-    if structure_of(problem).band is not None:
-        raise cannot_serve("multiscale", "it needs a periodic lattice and translations", "use `continuous`")
+        raise cannot_serve("multiscale", f"{terms} is no sum of products of functions of one variable", "use a flow")
     monomials = monomials_of(problem.expansion)
     rest = independent_units(monomials)
-    kept = np.setdiff1d(np.arange(chart.size), rest)
-    cell = grid_coordinates(chart)[1]
+    kept = np.setdiff1d(np.arange(len(cell)), rest)
     options = problem.options("multiscale")
-    top, refinements = thin(cell, chart.cells, kept, options.get("coarsest", _TOP))
+    top, refinements = thin(cell, sides, kept, options.get("coarsest", _TOP))
     if not refinements:
-        rest, kept = rest[:0], np.arange(chart.size)
-        top, refinements = thin(cell, chart.cells, kept, options.get("coarsest", _TOP))
+        rest, kept = rest[:0], np.arange(len(cell))
+        top, refinements = thin(cell, sides, kept, options.get("coarsest", _TOP))
     if not refinements or len(top) > _MOST_TOP:
         raise cannot_serve("multiscale", "its sides cannot be halved often enough", "use `autoregressive`")
-    layers = _top(top, chart.size)
+    layers = _top(top, len(cell))
     for r in refinements:
-        layers += _layers(cell, chart.cells, r, options.get("window", _WINDOW))
+        layers += _layers(cell, sides, r, options.get("window", _WINDOW))
     hidden = options.get("hidden", _HIDDEN)
-    odd = bool(flip(monomials))
+    kind = monomials.species[0].kind
+    odd = kind == "real" and bool(flip(monomials))
     sizes = [len(top), *(len(r.new) for r in refinements)]
     reason = (
         f"coarse sites first, then {len(refinements)} refinements, each given what is known nearby, all sites of a "
@@ -110,10 +115,10 @@ def choose_multiscale(problem: Problem) -> GuideChoice:
         "networks": len(layers),
         "window": max(len(layer.moves) for layer in layers),
         "hidden units": hidden,
-        "symmetry built in": "sign flip" if odd else "none",
+        "symmetry built in": _symmetry(problem, monomials, odd),
         "weights shared by": "translations, within a layer",
     }
-    return GuideChoice("multiscale", reason, description, Structure(rest, tuple(layers), hidden, odd))
+    return GuideChoice("multiscale", reason, description, Structure(kind, rest, tuple(layers), hidden, odd))
 
 
 def build_multiscale(choice: GuideChoice, problem: Problem) -> Sequential:
@@ -121,8 +126,10 @@ def build_multiscale(choice: GuideChoice, problem: Problem) -> Sequential:
     structure: Structure = choice.structure
     monomials, beta = monomials_of(problem.expansion), 1 / problem.temperature
     learned = _learned(problem, monomials, structure, beta)
-    kept = np.ones((monomials.n_units, 1))
-    kept[structure.rest] = 0
+    kept = np.ones((monomials.n_variables, 1))
+    if len(structure.rest):
+        kept[monomials.variables_of(structure.rest)] = 0
+    seen = learned.rows.size + learned.inputs.scalars.size + learned.inputs.vectors.size
     return Sequential(
         beta=reals(beta),
         learned=(learned,),
@@ -132,8 +139,8 @@ def build_multiscale(choice: GuideChoice, problem: Problem) -> Sequential:
         local=None,
         radii=(),
         codec=codec_of(problem.program, problem.expansion.blocks),
-        hints=_RECIPE,
-        bytes_each=4096 + 8 * (learned.rows.size + learned.inputs.scalars.size) + 400 * monomials.n_units,
+        hints=_REALS if structure.kind == "real" else _OTHERS,
+        bytes_each=4096 + 8 * seen + 400 * monomials.n_units,
     )
 
 
@@ -144,72 +151,24 @@ def transfer(params: Params, fresh: Params, from_choice: GuideChoice, to_choice:
     the larger lattice has starts afresh. Raises ValueError for different structures.
     """
     old, new = from_choice.structure, to_choice.structure
-    if (old.odd, old.hidden) != (new.odd, new.hidden):
+    if (old.kind, old.odd, old.hidden) != (new.kind, new.odd, new.hidden):
         raise ValueError("the two guides differ in more than the size of a periodic lattice")
     (own,), (out,) = params, fresh
     known = {layer.key: k for k, layer in enumerate(old.layers) if layer.key}
     for number, layer in enumerate(new.layers):
-        if layer.key in known:
-            source = known[layer.key]
-            place = {move: k for k, move in enumerate(old.layers[source].moves)}
-            pairs = np.array([(k, place[move]) for k, move in enumerate(layer.moves) if move in place], int)
-            for name, value in out.items():
-                if name in _BY_PARENT:
-                    columns = value[number].at[..., pairs[:, 0]].set(own[name][source][..., pairs[:, 1]])
-                    out = {**out, name: value.at[number].set(columns)}
-                else:
-                    out = {**out, name: value.at[number].set(own[name][source])}
+        if layer.key not in known:
+            continue
+        source = known[layer.key]
+        place = {move: k for k, move in enumerate(old.layers[source].moves)}
+        pairs = np.array([(k, place[move]) for k, move in enumerate(layer.moves) if move in place], int).reshape(-1, 2)
+        for name, value in out.items():
+            axis, to, since = _places(name, old, new, own[name].shape[1:], value.shape[1:], pairs)
+            moved = jnp.moveaxis(value[number], axis, 0).at[to].set(jnp.moveaxis(own[name][source], axis, 0)[since])
+            out = {**out, name: value.at[number].set(jnp.moveaxis(moved, 0, axis))}
     return [out]
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _StandIn:
-    """A Gaussian in the place of the model: mean, covariance by displacement (*cells), and what it has on a site.
-
-    On a site it has e^{−a(x − μ)²/2 − g(x − μ)}, which stands for the model's own potential there.
-    """
-
-    mean: float
-    covariance: np.ndarray
-    curvature: float
-    slope: float
-    cell: np.ndarray
-
-    @property
-    def variance(self) -> float:
-        return float(self.covariance.flat[0])
-
-    def regression(self, site: int, window: np.ndarray) -> tuple[np.ndarray, float]:
-        """Weights of the best prediction of a site from a window (P,), and the precision of what is left."""
-        sides, at = np.array(self.covariance.shape), self.cell[window]
-        between = self.covariance[tuple(np.moveaxis((at[:, None] - at[None]) % sides, -1, 0))]
-        towards = self.covariance[tuple(((at - self.cell[site]) % sides).T)]
-        pull = np.linalg.solve(between, towards)
-        return pull, float(1 / (self.variance - pull @ towards))
-
-
-def _stand_in(problem: Problem, monomials: Monomials, beta: float) -> _StandIn:
-    """The Gaussian of `cavity`: the model's pair couplings, and on every site what its potential asks for.
-
-    φ⁴ untrained, against the best Gaussian: Var ln w .06 and .32 at L = 8, .77 and 2.8 at 16, 8.4 and 19 at 32.
-    """
-    chart = check_real(problem, "multiscale")
-    s, cell = monomials.species[0], grid_coordinates(chart)[1]
-    site = np.zeros(s.features)
-    for rows, c in monomials.products:
-        if rows.shape[1] == 1:
-            own = rows[:, 0] < s.features
-            np.add.at(site, rows[own, 0], -beta * c[own])
-    row = np.zeros(chart.cells)
-    np.add.at(row, tuple(((cell - cell[0]) % np.array(chart.cells)).T), _direct(monomials, 0, np.arange(s.units), beta))
-    spectrum = np.fft.fftn(row).real
-    precision, _ = uniform_cavity(spectrum, site)
-    mean = float(site[0] / (precision - spectrum.flat[0]))
-    covariance = np.fft.ifftn(1 / (precision - spectrum)).real
-    return _StandIn(mean, covariance, precision, precision * mean - float(site[0]), cell)
 
 
 def _top(sites: np.ndarray, missing: int) -> list[Layer]:
@@ -230,40 +189,54 @@ def _layers(cell: np.ndarray, sides: tuple[int, ...], r: Refinement, most: int) 
 
 def _learned(problem: Problem, monomials: Monomials, structure: Structure, beta: float) -> Learned:
     """All layers, their sites one after another."""
-    s, layers, size = monomials.species[0], structure.layers, monomials.species[0].features
-    stand_in = _stand_in(problem, monomials, beta)
+    s, layers = monomials.species[0], structure.layers
+    stand_in = build_stand_in(monomials, *_grid(problem), beta)
     sites = np.concatenate([layer.sites for layer in layers])
     networks = np.repeat(np.arange(len(layers)), [len(layer.sites) for layer in layers])
     rank = np.full(monomials.n_units, len(layers))
     rank[sites] = networks
     feeling = build_feeling(monomials, sites, rank)
-    width = max(layer.parents.shape[1] for layer in layers)
+    width = structure.width
+    size = s.features + 1 if s.kind == "unit" else s.features
     parents = np.full((len(sites), width), monomials.n_units)
     weights, shift = np.zeros((len(layers), width)), np.zeros((len(layers), size))
     for k, layer in enumerate(layers):
         parents[networks == k, : layer.parents.shape[1]] = layer.parents
         there = layer.parents[0][layer.parents[0] < monomials.n_units]
-        pull, precision = stand_in.regression(layer.sites[0], there)
-        direct = _direct(monomials, layer.sites[0], there, beta)
-        weights[k, : len(there)] = precision * pull - direct
-        shift[k, 0] = precision * stand_in.mean * (1 - pull.sum()) - stand_in.curvature * stand_in.mean + stand_in.slope
-        shift[k, 1] = (stand_in.curvature - precision) / 2
-    length = np.sqrt(stand_in.variance)
+        pull, field, precision = stand_in.regression(layer.sites[0], there)
+        weights[k, : len(there)] = field - direct_couplings(monomials, layer.sites[0], there, beta)
+        if s.kind == "real":
+            own = stand_in.curvature
+            shift[k, 0] = precision * stand_in.mean * (1 - pull.sum()) - own * stand_in.mean + stand_in.slope
+            shift[k, 1] = (own - precision) / 2
+    length = np.sqrt(stand_in.variance) if s.kind == "real" else 1.0
     unit = np.tile(length ** -np.arange(1.0, size + 1), (len(sites), 1))
-    inputs = Inputs(
-        scalars=integers(np.where(parents < monomials.n_units, s.row + parents * size, monomials.n_rows + 1)),
-        scale=reals(np.full(parents.shape, length)),
-        odd=reals(np.full(parents.shape, float(structure.odd))),
-        scalar_weights=reals(weights[networks] * length**2),
-        vectors=integers(np.zeros((len(sites), 1, 0))),
-        vector_weights=reals(np.zeros((len(sites), 0))),
-        awake=reals(np.ones(len(sites))),
-    )
+    rows = s.row + parents[:, None] * s.features + np.arange(s.seen)[:, None]  # (T, seen, P)
+    rows = np.where(parents[:, None] < monomials.n_units, rows, monomials.n_rows + 1)
+    none = np.zeros((len(sites), 0))
+    scalar = s.kind == "real"
     parity = tuple(structure.odd and f % 2 == 0 for f in range(size))
+    net: Conditional
+    match s.kind:
+        case "real":
+            net = Components(structure.hidden, parity, 1, width, structure.odd, not structure.odd)
+        case "angle":
+            net = Turning(structure.hidden, width, mirrored(monomials))
+        case _:
+            net = Pointing(structure.hidden)
+    inputs = Inputs(
+        scalars=integers(rows[:, 0] if scalar else none),
+        scale=reals(np.full(parents.shape, length) if scalar else none),
+        odd=reals(np.full(parents.shape, float(structure.odd)) if scalar else none),
+        scalar_weights=reals(weights[networks] * length**2 if scalar else none),
+        vectors=integers(none[:, None] if scalar else rows),
+        vector_weights=reals(none if scalar else weights[networks]),
+        awake=reals((parents < monomials.n_units).any(1) | (np.abs(np.asarray(feeling.fixed)).sum(1) > 0)),
+    )
     return Learned(
         feeling=feeling,
         family=family_of(s, max(strength(feeling, beta), 1.0)),
-        net=Components(structure.hidden, parity, 1, width, structure.odd, not structure.odd),
+        net=net,
         inputs=inputs,
         shift=reals(shift[networks]),
         unit=reals(unit),
@@ -277,15 +250,47 @@ def _learned(problem: Problem, monomials: Monomials, structure: Structure, beta:
     )
 
 
-def _direct(monomials: Monomials, site: int, parents: np.ndarray, beta: float) -> np.ndarray:
-    """−β times the coefficients of x_site · x_parent: what is known of them already."""
-    s = monomials.species[0]
-    out = np.zeros(monomials.n_units)
-    for rows, c in monomials.products:
-        if rows.shape[1] == 2:
-            plain = (rows - s.row) % s.features == 0
-            unit = (rows - s.row) // s.features
-            for a, b in ((0, 1), (1, 0)):
-                chosen = plain.all(1) & (unit[:, a] == site)
-                np.add.at(out, unit[chosen, b], -beta * c[chosen])
-    return out[parents]
+def _grid(problem: Problem) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The coordinates (N, axes) of all sites and the sides. Raises VfeError `guide-cannot-serve`."""
+    program, lattice = problem.program, problem.program.lattice
+    flows = "use `continuous`"
+    if len(program.fields) != 1 or program.fields[0].on != "sites" or not _one_unit(program.fields[0].support):
+        raise cannot_serve("multiscale", "it is for one field of reals, angles or unit vectors on sites", flows)
+    if lattice is None or lattice.is_graph or lattice.n_basis != 1:
+        raise cannot_serve("multiscale", "it needs a lattice of one site per cell", flows)
+    along = {a for s in problem.symmetries if s.kind == "translation" for a in s.axes}
+    if any(b != PERIODIC for b in lattice.boundary) or any(
+        n > 1 and a not in along for a, n in enumerate(lattice.shape)
+    ):
+        raise cannot_serve("multiscale", "it needs a periodic lattice and translations", flows)
+    return np.stack(np.unravel_index(np.arange(lattice.n_cells), lattice.shape), 1), lattice.shape
+
+
+def _one_unit(support: Support) -> bool:
+    """Whether an element of such a field is one real number, one angle or one unit vector."""
+    return isinstance(support, (Angle, Sphere)) or (isinstance(support, Real) and event_shape(support) == ())
+
+
+def _symmetry(problem: Problem, monomials: Monomials, odd: bool) -> str:
+    turns = [s for s in problem.symmetries if s.kind in ("shift", "rotation") and s.order == 0]
+    said = ["global rotation"] if turns and monomials.species[0].kind != "real" else []
+    return ", ".join(said + (["global sign"] if odd or mirrored(monomials) else [])) or "none"
+
+
+def _places(
+    name: str, old: Structure, new: Structure, before: tuple[int, ...], after: tuple[int, ...], pairs: np.ndarray
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """The axis along which a layer's parameter counts parents, and where entries go to and come from along it.
+
+    pairs (m, 2): which parent of the new layer is which of the old. Entries that belong to no parent keep their order.
+    """
+    here, there = (_NETS[new.kind].by_parent(s.width).get(name, (-1, ())) for s in (new, old))
+    axis = here[0]
+    ends = []
+    for (_, starts), width, size, column in zip(
+        (here, there), (new.width, old.width), (after[axis], before[axis]), (0, 1), strict=True
+    ):
+        counted = [start + np.arange(width) for start in starts]
+        others = np.setdiff1d(np.arange(size), np.concatenate([*counted, np.zeros(0, int)]))
+        ends.append(np.concatenate([others, *(start + pairs[:, column] for start in starts)]).astype(int))
+    return axis, ends[0], ends[1]

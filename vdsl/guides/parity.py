@@ -25,3 +25,10 @@ def flip(monomials: Monomials) -> frozenset[int] | None:
             if all((odd[rows].sum(1) % 2 == 0).all() for rows, _ in monomials.products):
                 return frozenset(chosen)
     return None
+
+
+def mirrored(monomials: Monomials) -> bool:
+    """Whether all fields are angles and their joint change of sign leaves every product alone."""
+    sine = np.concatenate([np.tile(np.arange(s.features) % 2 == 1, s.units) for s in monomials.species])
+    angles = all(s.kind == "angle" for s in monomials.species)
+    return angles and all((sine[rows].sum(1) % 2 == 0).all() for rows, _ in monomials.products)

@@ -250,8 +250,8 @@ _BECAUSE = {
     "autoregressive": "chosen because it starts from the model's own local fields, and on φ⁴ and XY lattices of some "
     "hundred sites no flow came as close in the same time",
     "continuous": "chosen because the noise of its gradient does not grow with the volume as that of `autoregressive`",
-    "multiscale": "chosen because sites that are translations of each other are taught together: on φ⁴ lattices of 16 "
-    "× 16 and more no flow came as close in the same time",
+    "multiscale": "chosen because sites that are translations of each other are taught together: on φ⁴ and XY lattices "
+    "of 16 × 16 and more no other guide came as close in the same time",
     "coupling": "chosen because no other guide serves this model",
     "gauge_continuous": "chosen because it learns nothing of the gauge orbit and starts near the trivializing map",
 }
@@ -263,17 +263,16 @@ def _default_continuous(problem: Problem) -> GuideChoice:
     For gauge theories those that leave out the gauge freedom: in two dimensions `tree` is the answer; conditionals in
     the gauge of a tree serve U(1), with any action and matter (4⁴, β = 0.5, untrained: Var ln w = 1.9, the flow 2.9).
     The Gaussian where the energy is quadratic: it is the answer. Else conditionals one after another, which know the
-    model's own local fields; with a network for each, their score function grows noisy with the volume, and for large
-    real fields networks that are shared by translations learn faster, or, where there are none, a continuous flow.
+    model's own local fields; with a network for each, their score function grows noisy with the volume, and on large
+    lattices networks that are shared by translations learn faster, or, for reals without any, a continuous flow.
     """
     if problem.chart is not None and is_quadratic(problem.expansion):
         return choose_gaussian(problem)
     order = ["autoregressive", "continuous", "coupling", "multiscale"]
-    if problem.chart is not None and not problem.chart.periodic().any():
-        if problem.chart.size > _LARGE_FOR_SCORES:
-            order = ["continuous", "coupling", "autoregressive", "multiscale"]
-        if problem.chart.size > _LARGE_FOR_NETWORKS_OF_THEIR_OWN:
-            order = ["multiscale", *order[:-1]]
+    if problem.chart is not None and problem.chart.size > _LARGE_FOR_SCORES and not problem.chart.periodic().any():
+        order = ["continuous", "coupling", "autoregressive", "multiscale"]
+    if sum(problem.program.elements(f) for f in problem.program.fields) > _LARGE_FOR_NETWORKS_OF_THEIR_OWN:
+        order = ["multiscale", *order[:-1]]
     if any(gauge_group_of(f) for f in problem.program.fields):
         order = ["tree", "autoregressive", "gauge_continuous", "continuous", "coupling"]
     refusals = []

@@ -12,10 +12,10 @@ small network has learned (conditionals.py). The parents are those of the elimin
 equal depth are drawn together. The density of a quadratic energy is exact before any training, open chains and rings of
 others come close to it.
 
-Global symmetries hold exactly: a joint change of sign (reals and spins), rotations of angles and of unit vectors, and
-a phase of complex numbers, of vectors in the plane and of angles beside other fields (frames.py: latents are in the
-frame then). So do gauge transformations of U(1): the angles of a tree are pinned at 0, latents are what is left, and
-samples get a random transformation (local_phases.py).
+Global symmetries hold exactly: a joint change of sign (of reals and spins, and of all angles where there is nothing
+else), rotations of angles and of unit vectors, and a phase of complex numbers, of vectors in the plane and of angles
+beside other fields (frames.py: latents are in the frame then). So do gauge transformations of U(1): the angles of a
+tree are pinned at 0, latents are what is left, and samples get a random transformation (local_phases.py).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from vdsl.guides.latents import Codec, codec_of
 from vdsl.guides.learned import Learned, Structure, build_learned, steps_of
 from vdsl.guides.local_phases import LocalPhases, build_local_phases
 from vdsl.guides.monomials import Monomials, features_of, monomials_of
-from vdsl.guides.parity import flip
+from vdsl.guides.parity import flip, mirrored
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.ir.expansion import Expansion
 from vdsl.ir.pinning import Pins, pinned_expansion, pins_of
@@ -304,13 +304,15 @@ def _flipped(monomials: Monomials, phases: Sequence[Phase]) -> frozenset[int]:
 
 def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase], pins: Pins | None) -> str:
     """What holds exactly whatever has been learned: frames turn with the parents if nothing else sets a direction."""
+    signs = [s.block.field for s in monomials.species] if mirrored(monomials) else []
     if pins is None and len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
         turns = [s for s in problem.symmetries if s.kind in ("shift", "rotation") and s.order == 0]
-        return "global rotation" if turns else "none"
+        said = ["global rotation"] if turns else []
+        return ", ".join(said + (["global sign"] if signs else [])) or "none"
     said = [] if pins is None else [f"gauge transformations of {', '.join(pins.fields)}"]
     said += [f"global rotation of {', '.join(p.fields)}" for p in phases]
     odd = _flipped(monomials, phases)
-    names = [s.block.field for k, s in enumerate(monomials.species) if k in odd]
+    names = [s.block.field for k, s in enumerate(monomials.species) if k in odd] + signs
     return ", ".join(said + ([f"global sign of {', '.join(names)}"] if names else [])) or "none"
 
 
