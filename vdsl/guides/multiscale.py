@@ -268,7 +268,9 @@ def _grid(problem: Problem) -> tuple[np.ndarray, tuple[int, ...]]:
 
 def _one_unit(support: Support) -> bool:
     """Whether an element of such a field is one real number, one angle or one unit vector."""
-    return isinstance(support, (Angle, Sphere)) or (isinstance(support, Real) and event_shape(support) == ())
+    if isinstance(support, Sphere):
+        return support.n > 1
+    return isinstance(support, Angle) or (isinstance(support, Real) and event_shape(support) == ())
 
 
 def _symmetry(problem: Problem, monomials: Monomials, odd: bool) -> str:
