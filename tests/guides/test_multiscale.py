@@ -363,6 +363,8 @@ def test_which_lattices_get_it(lattice, name):
     assert registry.choose(problem).name == name
 
 
-@pytest.mark.parametrize(("text", "side", "name"), [(XY, 16, "multiscale"), (XY, 8, "autoregressive")])
-def test_which_angles_get_it(text, side, name):
+@pytest.mark.parametrize(
+    ("text", "side", "name"), [(XY, 16, "multiscale"), (XY, 8, "autoregressive"), (HEISENBERG, 16, "autoregressive")]
+)
+def test_which_angles_and_vectors_get_it(text, side, name):
     assert registry.choose(Problem(vdsl.loads(text, L=side).program, {"K": 1.0})).name == name

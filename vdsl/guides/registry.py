@@ -271,7 +271,8 @@ def _default_continuous(problem: Problem) -> GuideChoice:
     order = ["autoregressive", "continuous", "coupling", "multiscale"]
     if problem.chart is not None and problem.chart.size > _LARGE_FOR_SCORES and not problem.chart.periodic().any():
         order = ["continuous", "coupling", "autoregressive", "multiscale"]
-    if sum(problem.program.elements(f) for f in problem.program.fields) > _LARGE_FOR_NETWORKS_OF_THEIR_OWN:
+    # Unit vectors have no chart: Heisenberg 16×16, T = 1, 40 s: autoregressive .76, multiscale .68.
+    if problem.chart is not None and problem.chart.size > _LARGE_FOR_NETWORKS_OF_THEIR_OWN:
         order = ["multiscale", *order[:-1]]
     if any(gauge_group_of(f) for f in problem.program.fields):
         order = ["tree", "autoregressive", "gauge_continuous", "continuous", "coupling"]
