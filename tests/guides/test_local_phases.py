@@ -88,13 +88,14 @@ def pins(problem: Problem) -> Pins | None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples at random parameters, their ln q as drawn, evaluated, and after a gauge transformation of each; ln w."""
+    """Samples at random parameters, their ln q as drawn, evaluated, after a gauge transformation, conjugated; ln w."""
 
     guide: Sequential
     x: dict[str, np.ndarray]
     log_q: np.ndarray
     again: np.ndarray
     moved: np.ndarray
+    conjugated: np.ndarray
     log_w: np.ndarray
 
 
@@ -119,15 +120,17 @@ def drawn(name: str) -> Drawn:
         guide = eqx.combine(dynamic, static)
         return *guide.sample_and_log_prob(params, key, SAMPLES), guide.log_prob(params, y)
 
-    shapes = jax.eval_shape(lambda: guide.codec.decode(np.zeros((problem.expansion.n, 100), np.float32)))
+    shapes = jax.eval_shape(lambda: guide.codec.decode(np.zeros((problem.expansion.n, 150), np.float32)))
     key, zeros = jax.random.key(3), {f: np.zeros(v.shape, v.dtype) for f, v in shapes.items()}
     step = jax.jit(run).lower(dynamic, params, key, zeros)
     step = step.compile(compiler_options={"xla_backend_optimization_level": 0})
     x, log_q, _ = jax.tree.map(np.asarray, step(dynamic, params, key, zeros))
-    both = {f: np.concatenate([v[:50], w]) for (f, v), w in zip(x.items(), transformed(x).values(), strict=True)}
-    again, moved = np.split(np.asarray(step(dynamic, params, key, both)[2]), 2)
+    opposite = {f: np.conj(v[:50]) if np.iscomplexobj(v) else -v[:50] for f, v in x.items()}
+    moved_x = transformed(x)
+    images = {f: np.concatenate([v[:50], moved_x[f], opposite[f]]) for f, v in x.items()}
+    again, moved, conjugated = np.split(np.asarray(step(dynamic, params, key, images)[2]), 3)
     log_w = -problem.expansion.evaluate(variables_of(problem.program, x)) - log_q
-    return Drawn(guide, x, log_q, again, moved, log_w)
+    return Drawn(guide, x, log_q, again, moved, conjugated, log_w)
 
 
 @pytest.mark.parametrize("name", LN_Z)
@@ -146,6 +149,14 @@ def test_invariant_and_as_sampled(name: str):
     assert np.ptp(d.again) > 0.3
     np.testing.assert_allclose(d.again, d.log_q[:50], atol=2e-3)
     np.testing.assert_allclose(d.moved, d.again, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if "global sign" in SAID[name]])
+def test_all_angles_change_sign_together(name: str):
+    """Charge conjugation of a model of angles alone, at parameters that are not those of the start."""
+    found = drawn(name)
+    np.testing.assert_allclose(found.conjugated, found.again, atol=2e-3)
+    assert np.ptp(found.log_w) > 0.1
 
 
 @pytest.mark.parametrize("name", LN_Z)

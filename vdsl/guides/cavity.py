@@ -191,16 +191,15 @@ def _variance(own: np.ndarray, j: np.ndarray, spectrum: np.ndarray | None) -> np
     return np.sum(inverse**2, axis=0)
 
 
-def uniform_cavity(spectrum: np.ndarray, site: np.ndarray | None, components: int = 1) -> tuple[float, float]:
-    """D and G_ii where all units are alike: from the eigenvalues of J and one unit's potential (P,), as in `_solve`.
+def uniform_cavity(spectrum: np.ndarray, site: np.ndarray | None, components: int = 1) -> float:
+    """D where all units are alike: from the eigenvalues of J and one unit's potential (P,), as in `_solve`.
 
     G_ii = mean 1/(D − J_k). One number is sought, so that no matrix is needed and any volume will do. site: None for
-    units that are no reals.
+    units that are no reals, whose G_ii is 1/n for n components.
     """
-    own = float(np.abs(spectrum).max() + components)
     if site is not None and not site[2:].any():
-        own = float(-2 * site[1])
-        return own, float(np.mean(1 / (own - spectrum)))
+        return float(-2 * site[1])
+    own = float(np.abs(spectrum).max() + components)
     for _ in range(_ROUNDS):
         variance = float(np.mean(1 / (own - spectrum)))
         wanted = 1 / components
@@ -212,7 +211,7 @@ def uniform_cavity(spectrum: np.ndarray, site: np.ndarray | None, components: in
         while own + step <= spectrum.max():
             step /= 2
         own += step
-    return own, float(np.mean(1 / (own - spectrum)))
+    return own
 
 
 def uniform_spin_waves(kernel: np.ndarray) -> tuple[np.ndarray, float, np.ndarray] | None:

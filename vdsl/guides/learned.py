@@ -35,8 +35,8 @@ FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's 
 class Learned(eqx.Module):
     """The kept units of one species, T of them. shift (T, F): the start's part of η; unit (T, F): of learned η.
 
-    variables (T, size) and rows (T, F): where raw values and features live; levels (steps, W) padded with T. top: the
-    natural parameter that must stay negative (the highest power of reals), or −1. free (T,): 0 for anchors of frames.
+    variables (T, size) and rows (T, F): where raw values and features live; levels (steps, W) padded with T.
+    floor (T,): what keeps the coefficient of the highest power of reals negative. free (T,): 0 for anchors of frames.
     networks: which network each unit has (T,) and the first unit of each (N,), where units share them; None: its own.
     """
 

@@ -57,7 +57,7 @@ def build_stand_in(monomials: Monomials, cell: np.ndarray, sides: tuple[int, ...
     if s.kind == "real":
         site = _site_potential(monomials, beta)
         spectrum = np.fft.fftn(kernel).real
-        own, _ = uniform_cavity(spectrum, site)
+        own = uniform_cavity(spectrum, site)
         mean = float(site[0] / (own - spectrum.flat[0]))
         return StandIn(mean, np.fft.ifftn(1 / (own - spectrum)).real, own, own * mean - float(site[0]), boost, cell)
     waves = uniform_spin_waves(kernel) if s.kind == "angle" else None
@@ -66,7 +66,7 @@ def build_stand_in(monomials: Monomials, cell: np.ndarray, sides: tuple[int, ...
         spectrum = np.fft.fftn(kernel).real
     else:
         spectrum = np.fft.fftn(kernel).real
-        own, _ = uniform_cavity(spectrum, None, s.seen)
+        own = uniform_cavity(spectrum, None, s.seen)
     return StandIn(0.0, np.fft.ifftn(1 / (own - spectrum)).real, own, 0.0, boost, cell)
 
 
