@@ -22,6 +22,7 @@ from vdsl.guides.multiscale import build_multiscale, choose_multiscale, transfer
 from vdsl.guides.problem import Problem
 from vdsl.guides.sequential import choose_sequential
 from vdsl.guides.stand_in import build_stand_in
+from vdsl.inference.train import plan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -368,3 +369,13 @@ def test_which_lattices_get_it(lattice, name):
 )
 def test_which_angles_and_vectors_get_it(text, side, name):
     assert registry.choose(Problem(vdsl.loads(text, L=side).program, {"K": 1.0})).name == name
+
+
+def test_long_runs_learn_more_slowly():
+    """The recipe's rate for up to its number of steps, then by the power −0.6; a rate that was asked for stays."""
+    guide = make(PHI4)[2]
+    recipe = guide.recipe()
+    for factor in (0.5, 1, 16):
+        found = plan(guide, steps=round(factor * recipe.steps)).learning_rate
+        assert found == pytest.approx(recipe.learning_rate * min(1, factor**-0.6))
+    assert plan(guide, steps=16 * recipe.steps, learning_rate=0.01).learning_rate == 0.01
