@@ -230,6 +230,7 @@ def test_strict_fails_on_a_warning(tmp_path, monkeypatch, capsys):
     assert main(["solve", "m.vfe", *flags, "--strict"]) == 1
 
 
+@pytest.mark.slow
 def test_guide_and_train_blocks_count_unless_the_caller_says_otherwise():
     text = (
         "lattice square(4, 4)\nfield s : spin\ninteraction e = -sum(<i, j> in nn: s[i] * s[j])\ntemperature 3\n"

@@ -101,6 +101,7 @@ def chains_of(model: vdsl.Model, kept: int = 96, thin: int = 2):
     return sample_local(model, theta, jax.random.key(7), 32, kept, thin, burn_in=60)
 
 
+@pytest.mark.slow
 def test_gauge_fields_agree_with_character_sums() -> None:
     model = vdsl.loads(WILSON.format(size="2, 2", group="SU(2)", beta=1.1, body="re(tr(loop(U, p)))", more=0))
     chains, baths = chains_of(model, kept=64)

@@ -95,6 +95,7 @@ def test_single_values_have_their_densities():
         assert ((counts - expected) ** 2 / expected).sum() < 45, name  # 1 in 1500
 
 
+@pytest.mark.slow
 def test_su3():
     """⟨Re tr Y⟩ by the Weyl integral over two phases."""
     _, chains = everything()

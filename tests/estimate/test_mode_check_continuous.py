@@ -44,6 +44,7 @@ def wells():
 
 
 @pytest.mark.parametrize(("p", "alarm"), [(1.0, True), (1 - 1e-9, True), (2 / 3, False), (0.6, False)])
+@pytest.mark.slow
 def test_two_wells(p, alarm):
     rng = np.random.default_rng(0)
     x = np.where(rng.random(4000) < p, 1.5, -1.5)[:, None] + 0.5 * rng.normal(size=(4000, 8))

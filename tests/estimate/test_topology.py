@@ -155,6 +155,7 @@ def test_chains_that_never_change_their_sector_are_told(program) -> None:
     assert warning.code == "topology-frozen"
 
 
+@pytest.mark.slow
 def test_a_solve_reports_the_topology() -> None:
     """An exactly solvable torus: ⟨Q²⟩ with its error beside the exact value, in the result and in the words of it."""
     run = vdsl.solve(model(size="2, 3", beta=0.8), steps=1, samples=2048, quiet=True)

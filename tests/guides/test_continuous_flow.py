@@ -291,6 +291,7 @@ def test_transfer_keeps_the_velocity():
         transfer(params, params, small, x64_case(XY, 4)[1])
 
 
+@pytest.mark.slow
 def test_training_reaches_the_interacting_model():
     _, _, guide, params = make(PHI4)
     optimiser = optax.adam(optax.cosine_decay_schedule(1e-2, 100, 0.02))

@@ -195,6 +195,7 @@ def test_turns_move_every_link_once_along_staples_that_stand_still(where):
 
 
 @pytest.mark.parametrize("kind", ["SU(2)", "angle"])
+@pytest.mark.slow
 def test_above_two_dimensions(kind):
     """Padding, missing staples, bent paths: equivariant, a bijection, and ln|det| that of the Jacobian."""
     flow = flow_of("gauge_continuous", problem_of(source(kind, "2, 2, 3", ", boundary = (periodic, periodic, open)")))

@@ -235,6 +235,7 @@ def trained(base, p: Problem, steps: int, rate: float, key: int = 0):
     return run(base.init(jax.random.key(0)), jax.random.key(key))
 
 
+@pytest.mark.slow
 def test_training_a_spectrum_reaches_the_best_gaussian():
     """From the spectrum of another mass: the same optimum as self-consistency, to the noise of the last steps."""
     p = problem(PHI4, m2=-4.0, lam=8.0)

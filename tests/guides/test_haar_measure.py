@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilations")
 
 
 @pytest.mark.parametrize("guide", ["autoregressive", "coupling", "continuous"])
+@pytest.mark.slow
 def test_ln_z_of_a_ring(guide: str) -> None:
     """Z = Σ_m I_m(K)³, (2π)³ less than in Lebesgue measure; the weights of untrained guides show it."""
     model = vdsl.loads(
