@@ -10,7 +10,6 @@ import pytest
 
 import vdsl
 from guides.small_models import compiled, random_params
-from vdsl.guides.frames import radius_log_prob, sample_radius
 from vdsl.guides.problem import Problem
 from vdsl.guides.sequential import Sequential, build_sequential, choose_sequential
 from vdsl.ir import interpret
@@ -133,20 +132,3 @@ def test_it_is_said() -> None:
     assert choose_sequential(built("complex")[0]).description["symmetry built in"] == "global rotation of psi"
     assert choose_sequential(built("plane")[0]).description["symmetry built in"] == "global rotation of phi"
     assert choose_sequential(built("mixed")[0]).description["symmetry built in"] == "global rotation of a"
-
-
-@pytest.mark.parametrize("eta", [[0.0, -0.5], [0.3, 2.0, 0.1, -0.7], [0.0, 9.0, 0.0, -1.5], [-3.0, -0.01]])
-def test_radii_have_their_density(eta: list[float]) -> None:
-    """Against the normalised r e^{η·powers} on a fine grid, and samples by their cumulative distribution."""
-    r = np.linspace(0, 14, 200_001)[1:]
-    powers = r[:, None] ** np.arange(1, len(eta) + 1)
-    p = r * np.exp(powers @ np.array(eta) - (powers @ np.array(eta)).max())
-    p /= p.sum() * r[0]
-    likely = p > 0.1 * p.max()  # linear between nodes: rare radii are off by more
-    at = r[likely][::200]
-    own = np.asarray(jax.jit(radius_log_prob)(jnp.array(eta), jnp.array(at)), float)
-    np.testing.assert_allclose(own, np.log(p[likely][::200]), atol=0.02)
-    sample = jax.jit(sample_radius, static_argnums=2)
-    draws = np.sort(np.asarray(sample(jax.random.key(1), jnp.array(eta), SAMPLES), float))
-    distance = np.abs(np.interp(draws, r, np.cumsum(p) * r[0]) - (np.arange(SAMPLES) + 0.5) / SAMPLES).max()
-    assert distance < 1.95 / SAMPLES**0.5  # Kolmogorov's distance, exceeded once in a thousand times

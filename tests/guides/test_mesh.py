@@ -7,7 +7,8 @@ import pytest
 from scipy.special import i0e, i1e
 
 import vdsl
-from vdsl.guides.mesh import main_waves, mesh_start, serves
+from vdsl.guides.lengths import typical_lengths
+from vdsl.guides.mesh import Wave, main_waves, mesh_start, serves
 from vdsl.guides.problem import Problem
 from vdsl.guides.sequential import build_sequential, choose_sequential
 from vdsl.ir.expansion import Block, Expansion, MonomialGroup
@@ -32,19 +33,63 @@ def test_weak_couplings_are_exact():
     start = mesh_start(e, 1.0, np.array([3, 4, 2, 1]), np.array([0]))
     total = np.zeros(len(theta))
     for u in (1, 4):
-        for m, strength in start[u]:
-            phase = sum(p * theta[:, v] for v, p in m) - theta[:, u]
-            total += (strength * np.exp(1j * phase)).real
+        for wave in start[u]:
+            phase = sum(p * theta[:, v] for v, p in wave.others) - theta[:, u]
+            total += (wave.strength * np.exp(1j * phase)).real
     assert np.std(exact) > 0.02
     assert np.std(exact - total) < 0.1 * np.std(exact)
+
+
+def matter(j: float, quartic: float = 1.0) -> Expansion:
+    """Three lengths 0, 1, 2 and three phases 3, 4, 5: J r₀r₁ cos(θ₃ − θ₄) + J r₀r₂ cos(θ₃ − θ₅) − quartic Σ r⁴."""
+    groups = (
+        MonomialGroup("m", (1, 1, 1, -1), np.array([[0, 1, 3, 4], [0, 2, 3, 5]]), np.array([-j, -j], complex)),
+        MonomialGroup("v", (4,), np.arange(3)[:, None], np.full(3, quartic)),
+    )
+    return Expansion((Block("m", "radius", 0, 3), Block("m", "angle", 3, 3)), groups, 0.0)
+
+
+def test_lengths_stay_in_what_is_left():
+    """ln of the integral over a phase is linear in the waves that it leaves, lengths and all: O(J⁴)."""
+    e = matter(0.3, quartic=0.1)
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(0.2, 1.2, (200, 3)), rng.uniform(-np.pi, np.pi, (200, 3))], 1)
+    every = np.repeat(x[:, None], len(GRID), 1)
+    every[..., 3] = GRID
+    exact = np.log(np.exp(-e.evaluate(every)).mean(1)) + 0.1 * (x[:, :3] ** 4).sum(1)
+    total = np.zeros(len(x))
+    for u, field in mesh_start(e, 1.0, np.array([0, 1, 2, 4, 5]), np.array([3])).items():
+        for wave in field if u in (1, 2, 5) else ():
+            lengths = np.prod([x[:, v] ** p for v, p in wave.others if v < 3], axis=0)
+            phase = sum(p * x[:, v] for v, p in wave.others if v > 2)
+            own = x[:, u] ** wave.power if u < 3 else np.exp(-1j * x[:, u])
+            total += (wave.strength * lengths * np.exp(1j * phase) * own).real
+    assert np.std(exact) > 0.02
+    assert np.std(exact - total) < 0.1 * np.std(exact)
+
+
+def test_typical_lengths():
+    """Alone: the moments of r e^{−r⁴} dr. Together: drawn out by what they meet, as brute force says to O(J⁴)."""
+    r = np.linspace(0, 4, 2001)
+    alone = np.trapezoid(r**3 * np.exp(-(r**4)), r) / np.trapezoid(r * np.exp(-(r**4)), r)
+    assert typical_lengths(matter(0.0), 1.0).mean(1, 2) == pytest.approx(alone, rel=1e-3)
+    r = np.linspace(0, 3, 121)
+    weight = r * np.exp(-(r**4))
+    pairs = i0e(0.8 * np.outer(r, r)) * np.exp(0.8 * np.outer(r, r)) * weight
+    exact = (r**2 * weight * (pairs.sum(1) ** 2)).sum() / (weight * pairs.sum(1) ** 2).sum()
+    found = typical_lengths(matter(0.8), 1.0)
+    assert found.mean(0, 2) == pytest.approx(exact, rel=0.01)
+    assert found.mean(0, 2) > 1.02 * alone
+    assert found.mean(3, 2) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("j", "k"), [(0.3, 0.5), (3.0, 2.0), (40.0, 10.0)])
 def test_two_plaquettes_become_one_loop(j: float, k: float):
     """Two loops of one common link: the effective coupling of the loop around both against its A⁻¹(A(j)A(k))."""
     e = waves(({0: 1, 1: 1, 2: 1}, j), ({0: -1, 3: 1, 4: 1}, k))
-    ((m, strength),) = mesh_start(e, 1.0, np.array([1, 2, 3, 4]), np.array([0]))[4]
-    assert m == ((1, -1), (2, -1), (3, -1))
+    (wave,) = mesh_start(e, 1.0, np.array([1, 2, 3, 4]), np.array([0]))[4]
+    assert wave.others == ((1, -1), (2, -1), (3, -1))
+    strength = wave.strength
     ratio = i1e(j) / i0e(j) * i1e(k) / i0e(k)
     assert abs(strength.imag) < 1e-12
     assert i1e(strength.real) / i0e(strength.real) == pytest.approx(ratio, rel=0.12)
@@ -53,7 +98,8 @@ def test_two_plaquettes_become_one_loop(j: float, k: float):
 def test_what_it_serves():
     assert serves(waves(({0: 1, 1: 1, 2: 1}, 1.0)))
     assert not serves(waves(({0: 1, 1: -1}, 1.0)))
-    assert main_waves({3: [(((1, 1),), 0.1), (((2, 1),), 0.2j)]}) == {3: (((2, 1),), ((1, 1),))}
+    assert serves(matter(0.1))
+    assert main_waves({3: [Wave(((2, 1),), 0.2j), Wave(((1, 1),), 0.1)]}) == {3: ((((2, 1),), 1), (((1, 1),), 1))}
 
 
 def test_guides_of_one_choice_have_one_shape():

@@ -3,8 +3,8 @@
 All start from zero output beside their linear part, so that training starts at the known field plus a linear start.
 Padding of parents points at a row of zeros. T units, P parent features, H hidden units, b samples.
 
-- `Components` (reals, spins, states): x (T, P, b) -> η (T, F, b). With a global flip, statistics that change sign are
-  odd functions of the parents that do and even ones of the others, exactly.
+- `Components` (reals, lengths, spins, states): x (T, P, b) -> η (T, F, b). With a global flip, statistics that change
+  sign are odd functions of the parents that do and even ones of the others, exactly; lengths are even in sines.
 - `Turning` (angles): everything is seen in the frame of a reference direction, that of the known field plus a learned
   linear combination of parents, so that η turns with the parents, exactly.
 - `Pointing` (unit vectors): the same in Rⁿ.
@@ -24,21 +24,27 @@ Params = dict[str, Array]
 
 
 class Waves(eqx.Module):
-    """e^{i m·θ} of C integer combinations m of parents' angles, A harmonics at most, and their start as fields.
+    """e^{i m·θ} of C integer combinations m of parents' angles, A harmonics at most, times B powers of lengths at most.
 
-    rows (T, C, A): of the cosines, each followed by its sine; signs (T, C, A) of the harmonics; weights (T, 2, C).
+    rows (T, C, A): of the cosines, each followed by its sine; signs (T, C, A) of the harmonics; sizes (T, C, B): rows
+    of the powers. Their start: weights (T, 2, C) of the real and imaginary part of a field on an angle, or (T, F, C) of
+    the real part in every statistic of a length.
     """
 
     rows: Array
     signs: Array
+    sizes: Array
     weights: Array
 
     def __call__(self, features: Array) -> tuple[Array, Array]:
-        """Cosines and sines (T, C, b)."""
+        """Real and imaginary parts (T, C, b)."""
         cosine, sine = features[self.rows[..., 0]], self.signs[..., :1] * features[self.rows[..., 0] + 1]
         for a in range(1, self.rows.shape[2]):
             c, s = features[self.rows[..., a]], self.signs[..., a, None] * features[self.rows[..., a] + 1]
             cosine, sine = cosine * c - sine * s, cosine * s + sine * c
+        for a in range(self.sizes.shape[2]):
+            size = features[self.sizes[..., a]]
+            cosine, sine = cosine * size, sine * size
         return cosine, sine
 
 
@@ -46,7 +52,7 @@ class Inputs(eqx.Module):
     """What a unit sees. scalars (T, P) and vectors (T, n, Q): rows of features; scale (T, P) what they are divided by.
 
     odd (T, P): 1 where a scalar changes sign under the flip. Linear start: weights (T, P) of scalars, (T, Q) of
-    vectors. awake (T,): 0 where nothing sets a direction. waves: of angles that meet in threes or more.
+    vectors. awake (T,): 0 where nothing sets a direction. waves: of angles that meet in threes or more, and of lengths.
     """
 
     scalars: Array
@@ -113,6 +119,8 @@ class Components(Conditional):
             params["odd_out"] = jnp.zeros((units, f, 2 * h))
         if self.staying:
             params["even"] = _weights(three, (units, h, self.near), 0.7)
+        if inputs.waves is not None:
+            params["waves"] = inputs.waves.weights
         return params
 
     def learned(self, params: Params, inputs: Inputs, features: Array, known: Array) -> Array:
@@ -130,6 +138,8 @@ class Components(Conditional):
             odd = params["odd_out"] @ jnp.concatenate([u, u * v], axis=1) if self.changing else jnp.zeros_like(out)
             out = jnp.where(np.array(self.odd)[:, None], odd, out)
         linear = params["skip"] @ (x * (sign if self.odd[0] else 1 - sign))
+        if inputs.waves is not None:
+            out = out + params["waves"] @ inputs.waves(features)[0]
         return out + jnp.pad(linear, ((0, 0), (0, len(self.odd) - self.linear), (0, 0)))
 
     @staticmethod

@@ -32,8 +32,10 @@ from vdsl.guides.monomials import (
     monomials_of,
 )
 from vdsl.guides.problem import Problem
+from vdsl.guides.rays import Ray
 
 _LINE_NODES = 48
+_LONG = 2.0  # of a power of a length, beside its typical value
 
 
 class Part(eqx.Module):
@@ -126,15 +128,15 @@ def independent_units(monomials: Monomials) -> np.ndarray:
     return np.array(sorted(chosen), int)
 
 
-def build_decimated(monomials: Monomials, units: np.ndarray, beta: float) -> Decimated:
-    """The exact rest: `units` given all others."""
+def build_decimated(monomials: Monomials, units: np.ndarray, beta: float, sizes: np.ndarray | None = None) -> Decimated:
+    """The exact rest: `units` given all others. sizes: see `strength`."""
     inside = np.ones(monomials.n_units, bool)
     inside[units] = False
     rank = (~inside).astype(int)
     parts = []
     for s, chosen in by_species(monomials, units):
         feeling = build_feeling(monomials, chosen, rank)
-        family = family_of(s, strength(feeling, beta))
+        family = family_of(s, strength(feeling, beta, sizes))
         parts.append(Part(feeling, family, integers(monomials.variables_of(chosen))))
     return Decimated(build_energy(monomials, inside), tuple(parts), monomials.species)
 
@@ -154,6 +156,8 @@ def family_of(s: Species, strength: float) -> Family:
     match s.kind:
         case "real":
             return Gaussian() if s.features == 2 else Line(_LINE_NODES)
+        case "radius":
+            return Ray(_LINE_NODES)
         case "angle":
             wanted = 20 * np.sqrt(max(strength, 1e-9))  # three to a width of κ^−½, at least
             return Circle(int(2 ** np.clip(np.ceil(np.log2(wanted)), 5, 9)))  # a sweep in T compiles a few times only
@@ -165,22 +169,39 @@ def family_of(s: Species, strength: float) -> Family:
             return States()
 
 
-def strength(feeling: Feeling, beta: float) -> float:
-    """The largest β Σ|coefficients| p² over the units: a bound on how strongly an angle can be held."""
+def strength(feeling: Feeling, beta: float, sizes: np.ndarray | None = None) -> float:
+    """The largest β Σ|coefficients| p² over the units: a bound on how strongly an angle can be held.
+
+    sizes (R + 2,): of features that may be larger than 1.
+    """
     fixed = np.abs(np.asarray(feeling.fixed, float))
     orders = np.arange(fixed.shape[1]) // 2 + 1
     total = fixed @ orders**2
     if feeling.active:
         weights = (np.array(feeling.active) // 2 + 1) ** 2
-        total = total + np.abs(np.asarray(feeling.coefficients, float)).sum(2) @ weights / 2  # a cosine and a sine each
+        each = np.abs(np.asarray(feeling.coefficients, float))
+        if sizes is not None:
+            each = each * sizes[np.asarray(feeling.rows)].prod(3)
+        total = total + each.sum(2) @ weights / 2  # a cosine and a sine each
     return float(beta * total.max(initial=0.0))
+
+
+def feature_sizes(monomials: Monomials, length: np.ndarray) -> np.ndarray:
+    """(R + 2,) how large features may well be: 1, or powers of lengths that are typically `length` (n_units,)."""
+    sizes = np.ones(monomials.n_rows + 2)
+    for s in monomials.species:
+        if s.kind == "radius":
+            rows = s.row + np.arange(s.units * s.features)
+            powers = length[s.start : s.start + s.units, None] ** np.arange(1, s.features + 1)
+            sizes[rows] = _LONG * powers.reshape(-1)
+    return sizes
 
 
 def _normalisable(monomials: Monomials) -> np.ndarray:
     """(n_units,) whether the highest power of a real unit has a positive coefficient of its own and no other."""
     able = np.ones(monomials.n_units, bool)
     for s in monomials.species:
-        if s.kind != "real":
+        if s.kind not in ("real", "radius"):
             continue
         top = s.row + np.arange(s.units) * s.features + s.features - 1
         own = np.zeros(s.units)

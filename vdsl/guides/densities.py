@@ -4,6 +4,7 @@
 |-----------|-----------------|-------------------------------------------|-------------------|
 | Gaussian  | real            | η₁x + η₂x², η₂ < 0                        | dx                |
 | Line      | real            | Σ_p η_p x^p, the last power even, η_P < 0 | dx                |
+| Ray       | length (rays.py)| Σ_p η_p r^p, η_P < 0, r ≥ 0               | r dr              |
 | Circle    | angle           | Σ_p a_p cos pθ + b_p sin pθ               | dθ                |
 | Sphere    | vector in Rⁿ    | h·S + c (ĥ·S)²                            | surface area      |
 | Flip      | spin            | ηs                                        | counting          |
@@ -41,8 +42,8 @@ from vdsl.guides.piecewise import (
     waves,
 )
 
-_DEPTH = 16.0  # tables reach to where the density has fallen by e^−16 from its peak
-_COARSE = 16
+DEPTH = 16.0  # tables reach to where the density has fallen by e^−16 from its peak
+COARSE = 16
 
 
 class Family(eqx.Module):
@@ -98,14 +99,14 @@ class Line(Family):
 
     def ln_z(self, eta: Array) -> Array:
         low, step = self._window(eta)
-        g = _polynomial(eta, _nodes(low, step, self.nodes))
+        g = polynomial(eta, nodes_of(low, step, self.nodes))
         return jax.nn.logsumexp(g, axis=0) + jnp.log(step)
 
     def sample(self, key: Array, eta: Array) -> Array:
         table = self._table(eta)
         cell, rest = drawn_cell(key, table.masses)
         k = jnp.clip(cell - 1, 0, self.nodes - 2)
-        g0, g1 = (_polynomial(eta, table.low + (k + j) * table.step) for j in (0, 1))
+        g0, g1 = (polynomial(eta, table.low + (k + j) * table.step) for j in (0, 1))
         inside = k + inverse(g0 - table.peak, g1 - g0, rest)
         f_low, f_high = jnp.exp(g0 - table.peak), jnp.exp(g1 - table.peak)
         tiny = jnp.finfo(eta.dtype).tiny
@@ -120,7 +121,7 @@ class Line(Family):
 
     def _table(self, eta: Array) -> Table:
         low, step = self._window(eta)
-        g = _polynomial(eta, _nodes(low, step, self.nodes))
+        g = polynomial(eta, nodes_of(low, step, self.nodes))
         peak = jax.lax.stop_gradient(jnp.max(g, axis=0))
         f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
         least = 1.0 / self.nodes
@@ -131,13 +132,13 @@ class Line(Family):
     def _window(self, eta: Array) -> tuple[Array, Array]:
         """First node and step: where the density is within e^−16 of its peak, found in two coarse scans."""
         eta = jax.lax.stop_gradient(eta)
-        radius = _radius(eta)
+        radius = radius_of(eta)
         low, high = -radius, radius
         for _ in range(2):
-            step = (high - low) / (_COARSE - 1)
-            x = _nodes(low, step, _COARSE)
-            g = _polynomial(eta, x)
-            inside = g > jnp.max(g, axis=0) - _DEPTH
+            step = (high - low) / (COARSE - 1)
+            x = nodes_of(low, step, COARSE)
+            g = polynomial(eta, x)
+            inside = g > jnp.max(g, axis=0) - DEPTH
             low = jnp.maximum(jnp.min(jnp.where(inside, x, jnp.inf), axis=0) - step, low)
             high = jnp.minimum(jnp.max(jnp.where(inside, x, -jnp.inf), axis=0) + step, high)
         return low, (high - low) / (self.nodes - 1)
@@ -277,11 +278,11 @@ class States(Family):
         return jnp.take_along_axis(log_p, values.astype(int), axis=1)[:, 0]
 
 
-def _nodes(low: Array, step: Array, count: int) -> Array:
+def nodes_of(low: Array, step: Array, count: int) -> Array:
     return low + step * jnp.arange(count, dtype=low.dtype)[:, None, None]
 
 
-def _polynomial(eta: Array, x: Array) -> Array:
+def polynomial(eta: Array, x: Array) -> Array:
     """Σ_p η_p x^p, by Horner's rule; x (…, T, b)."""
     total = jnp.zeros_like(x)
     for p in range(eta.shape[1] - 1, -1, -1):
@@ -289,7 +290,7 @@ def _polynomial(eta: Array, x: Array) -> Array:
     return total
 
 
-def _radius(eta: Array) -> Array:
+def radius_of(eta: Array) -> Array:
     """|x| ≤ R wherever the density is within e^−16 of its peak (at least of its value at 0).
 
     Σ_p η_p x^p ≥ −16 with η_P < 0 implies |η_P| R^P ≤ 16 + Σ_{p<P} |η_p| R^p over the terms that can be positive, so
@@ -298,7 +299,7 @@ def _radius(eta: Array) -> Array:
     """
     degree = eta.shape[1]
     top = -eta[:, degree - 1]
-    bounds = [(degree * _DEPTH / top) ** (1 / degree)]
+    bounds = [(degree * DEPTH / top) ** (1 / degree)]
     for p in range(1, degree):
         pull = jnp.abs(eta[:, p - 1]) if p % 2 else jnp.maximum(eta[:, p - 1], 0)
         bounds.append((degree * pull / top) ** (1 / (degree - p)))
@@ -306,7 +307,7 @@ def _radius(eta: Array) -> Array:
     others = [jnp.abs(eta[:, p - 1]) if p % 2 else jnp.maximum(eta[:, p - 1], 0) for p in range(3, degree)]
     plain = sum(others) == 0 if others else jnp.ones_like(radius, bool)
     curvature = jnp.maximum(-eta[:, 1], 1e-30)
-    quadratic = jnp.maximum(jnp.sqrt(2 * _DEPTH / curvature), 2 * jnp.abs(eta[:, 0]) / curvature)
+    quadratic = jnp.maximum(jnp.sqrt(2 * DEPTH / curvature), 2 * jnp.abs(eta[:, 0]) / curvature)
     return jnp.where(plain & (eta[:, 1] < 0), jnp.minimum(radius, quadratic), radius)
 
 

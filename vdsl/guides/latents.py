@@ -1,7 +1,8 @@
 """Latents: configurations of any fields as raw real values (V, b), one row a variable, and back.
 
 The numbering is that of `vdsl.ir.expansion`: fields in program order, element by element, components fastest. A spin is
-±1, another discrete value its state index, a complex number (re, im), an element of U(1) its angle.
+±1, another discrete value its state index, a complex number (re, im), an element of U(1) its angle. Complex fields
+that a polar expansion describes (ir/polar.py) have all their lengths first, then all phases.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Piece:
     elements: int
     components: int
     event: tuple[int, ...]
-    form: str  # "plain" | "complex" | "U1" | "angle" | a NumPy integer type
+    form: str  # "plain" | "complex" | "polar" | "U1" | "angle" | a NumPy integer type
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Codec:
             values = jnp.asarray(x[p.field])
             if p.form == "complex":
                 values = jnp.stack([jnp.real(values), jnp.imag(values)], -1)
+            elif p.form == "polar":
+                values = jnp.concatenate([jnp.abs(values), jnp.angle(values)], -1)
             elif p.form == "U1":
                 values = jnp.angle(values)
             parts.append(values.reshape(values.shape[0], -1).T.astype(working_dtype()))
@@ -66,6 +69,9 @@ class Codec:
                 case "complex":
                     pair = part.reshape(-1, p.elements, 2)
                     out[p.field] = jax.lax.complex(pair[..., 0], pair[..., 1])
+                case "polar":
+                    length, phase = jnp.split(part, 2, axis=1)
+                    out[p.field] = length * jnp.exp(1j * phase)
                 case "U1":
                     out[p.field] = jnp.exp(1j * part)
                 case "plain" | "angle":
@@ -78,8 +84,13 @@ class Codec:
 def codec_of(program: Program, blocks: Sequence[Block]) -> Codec:
     """For the fields of a program, in the numbering of its expansion."""
     pieces = []
+    polar = {b.field for b in blocks if b.kind == "radius"}
     for b in blocks:
         support = program.field(b.field).support
+        if b.field in polar:
+            if b.kind == "radius":
+                pieces.append(Piece(b.field, b.first, b.elements, 2, event_shape(support), "polar"))
+            continue
         match support:
             case Complex():
                 form = "complex"

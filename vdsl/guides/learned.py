@@ -19,7 +19,7 @@ from vdsl.guides import mesh
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.cavity import Start, pair_couplings
 from vdsl.guides.conditionals import Components, Conditional, Inputs, Pointing, Turning, Waves
-from vdsl.guides.decimation import family_of, strength
+from vdsl.guides.decimation import family_of, feature_sizes, strength
 from vdsl.guides.densities import Family
 from vdsl.guides.frames import Phase
 from vdsl.guides.guide import Params
@@ -28,6 +28,7 @@ from vdsl.guides.parity import mirrored
 from vdsl.ir.pinning import Pins
 
 _STEP_COST = 2.0  # of a step of sampling beside its units, in units
+_TOUCHING = 1e-9  # of units that share products: closer than any that share none and have no weight
 _NEAR = 32  # parent features that networks see; the linear part sees all of them
 FLOOR = 1e-3  # of the coefficient of the highest power, in units of the unit's own length
 
@@ -71,7 +72,7 @@ class Learned(eqx.Module):
         known = -beta * self.feeling(features)
         known = jnp.pad(known, ((0, 0), (0, self.shift.shape[1] - known.shape[1]), (0, 0))) + self.shift[..., None]
         learned = self.net.learned(params, self.inputs, features, known)
-        if self.species.kind != "real":
+        if self.species.kind not in ("real", "radius"):
             return known + learned
         top = jnp.minimum(known[:, -1], self.floor[:, None]) * jnp.exp(2 * jnp.tanh(learned[:, -1] / 2))
         return jnp.concatenate([known[:, :-1] + learned[:, :-1] * self.unit[:, :-1, None], top[:, None]], axis=1)
@@ -95,7 +96,7 @@ class Structure:
     phases: tuple[Phase, ...] = ()
     anchors: tuple[np.ndarray, ...] = ()
     pins: Pins | None = None
-    waves: Mapping[int, tuple[mesh.Combination, ...]] | None = None
+    waves: Mapping[int, tuple[mesh.Place, ...]] | None = None
 
 
 def build_learned(
@@ -114,18 +115,19 @@ def build_learned(
     units = structure.order[positions]
     s = monomials.species_of(int(units[0]))
     feeling = build_feeling(monomials, units, rank)
-    family = family_of(s, max(strength(feeling, beta), 1.0))
+    family = family_of(s, max(strength(feeling, beta, feature_sizes(monomials, start.length)), 1.0))
     parents = [structure.order[structure.parents[p]] for p in positions]
     inputs = _inputs(monomials, s, units, parents, start, pair_couplings(monomials, beta), feeling, odd)
-    if structure.waves is not None and s.kind == "angle":
-        inputs = replace(inputs, waves=_build_waves(monomials, units, structure.waves, fields))
     size = s.features + 1 if s.kind == "unit" else s.features
     shift, unit, floor = np.zeros((len(units), size)), np.ones((len(units), size)), np.zeros(len(units))
     if s.kind == "real":
         shift[:, 0] = start.linear[units]
         shift[:, 1] = -0.5 * start.precision[units]
+    if s.kind in ("real", "radius"):
         unit = start.length[units][:, None] ** -np.arange(1.0, size + 1)
         floor = -FLOOR * unit[:, -1]
+    if structure.waves is not None and s.kind in ("angle", "radius"):
+        inputs = replace(inputs, waves=_build_waves(monomials, units, structure.waves, fields, unit))
     near = min(inputs.scalars.shape[1], _NEAR)
     used = np.asarray(inputs.scalars) < monomials.n_rows
     changing, staying = (bool((used & (np.asarray(inputs.odd) == o))[:, :near].any()) for o in (1, 0))
@@ -201,10 +203,14 @@ def _inputs(
     directional = s.kind in ("angle", "unit")
     scalars, scales, signs, weights, vectors, pulls = [], [], [], [], [], []
     numbers = {t.start: k for k, t in enumerate(monomials.species)}
+    mirror = mirrored(monomials)
+    closeness = np.abs(start.weights)
+    closeness[tuple(monomials.edges().T)] += _TOUCHING
+    closeness = np.maximum(closeness, closeness.T)
     for unit, above in zip(units, parents, strict=True):
         rows, scale, sign, weight = [], [], [], []
         vector, pull = [], []
-        nearest = above[np.argsort(-np.abs(start.weights[unit, above]), kind="stable")]
+        nearest = above[np.argsort(-closeness[unit, above], kind="stable")]
         for v in nearest.tolist():
             t = monomials.species_of(v)
             seen = monomials.rows_of(np.array([v]), seen=True)[0]
@@ -214,8 +220,11 @@ def _inputs(
                 pull.append(gap)
                 continue
             rows += seen.tolist()
-            scale += [start.length[v] if t.kind == "real" else 1.0] * len(seen)
-            sign += [float(numbers[t.start] in odd and t.kind != "angle")] * len(seen)
+            scale += [start.length[v] if t.kind in ("real", "radius") else 1.0] * len(seen)
+            if t.kind == "angle":
+                sign += [0.0, float(mirror)]
+            else:
+                sign += [float(numbers[t.start] in odd)] * len(seen)
             weight += [gap * start.length[v] if len(seen) == 1 and s.kind in ("real", "spin") else 0.0] * len(seen)
         scalars.append(rows)
         scales.append(scale)
@@ -244,22 +253,51 @@ def _inputs(
 def _build_waves(
     monomials: Monomials,
     units: np.ndarray,
-    waves: Mapping[int, tuple[mesh.Combination, ...]],
+    waves: Mapping[int, tuple[mesh.Place, ...]],
     fields: Mapping[int, mesh.Field],
+    unit: np.ndarray,
 ) -> Waves:
-    """The waves that act on units of one species as arrays; factors of 1 and waves of weight 0 fill them up."""
-    factors = [[[(v, np.sign(p)) for v, p in m for _ in range(abs(p))] for m in waves[u]] for u in units.tolist()]
-    shape = len(units), max(map(len, factors)), max([len(f) for own in factors for f in own] + [1])
-    rows, signs, weights = np.full(shape, monomials.n_rows), np.ones(shape), np.zeros((shape[0], 2, shape[1]))
+    """The waves that act on units of one species as arrays; factors of 1 and waves of weight 0 fill them up.
+
+    unit (T, F): of what is learned.
+    """
+    factors = [[_factors(monomials, m) for m, _ in waves[u]] for u in units.tolist()]
+    s = monomials.species_of(int(units[0]))
+    most = (
+        max([len(f) for own in factors for f, _ in own] + [1]),
+        max([len(f) for own in factors for _, f in own] + [0]),
+    )
+    shape = len(units), max(map(len, factors))
+    rows, signs = np.full((*shape, most[0]), monomials.n_rows), np.ones((*shape, most[0]))
+    sizes = np.full((*shape, most[1]), monomials.n_rows)
+    weights = np.zeros((shape[0], 2 if s.kind == "angle" else s.features, shape[1]))
     for k, u in enumerate(units.tolist()):
-        strengths = dict(fields[u])
-        for c, m in enumerate(waves[u]):
-            strength = strengths.get(m, 0j)
-            weights[k, :, c] = strength.real, strength.imag
-            for a, (v, sign) in enumerate(factors[k][c]):
-                rows[k, c, a] = monomials.rows_of(np.array([v]))[0, 0]
-                signs[k, c, a] = sign
-    return Waves(integers(rows), reals(signs), reals(weights))
+        strengths = {w.place: w.strength for w in fields[u]}
+        for c, place in enumerate(waves[u]):
+            strength = strengths.get(place, 0j)
+            if s.kind == "angle":
+                weights[k, :, c] = strength.real, strength.imag
+            else:
+                weights[k, place[1] - 1, c] = strength.real / unit[k, place[1] - 1]
+            turns, powers = factors[k][c]
+            for a, (row, sign) in enumerate(turns):
+                rows[k, c, a], signs[k, c, a] = row, sign
+            sizes[k, c, : len(powers)] = powers
+    return Waves(integers(rows), reals(signs), integers(sizes), reals(weights))
+
+
+def _factors(monomials: Monomials, m: mesh.Combination) -> tuple[list[tuple[int, float]], list[int]]:
+    """The rows of a wave's cosines with the signs of its harmonics, and those of its powers of lengths."""
+    turns, powers = [], []
+    for v, p in m:
+        s = monomials.species_of(v)
+        row = int(monomials.rows_of(np.array([v]))[0, 0])
+        if s.kind == "angle":
+            turns += [(row, float(np.sign(p)))] * abs(p)
+        else:
+            powers += [row + s.features - 1] * (p // s.features)
+            powers += [row + p % s.features - 1] if p % s.features else []
+    return turns, powers
 
 
 def _rectangle(rows: list[list], fill: float) -> np.ndarray:

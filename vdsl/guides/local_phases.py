@@ -1,8 +1,8 @@
 """Local phases: gauge freedom of U(1) taken out of a density exactly, by pinning the angles of a tree at 0.
 
 Every configuration is one whose pinned angles are 0 and a gauge transformation α that is 0 at the roots of the trees,
-uniquely and with unit Jacobian (ir/pinning.py). With α uniform and any density q' of the angles and matter that are
-left,
+uniquely and with unit Jacobian (ir/pinning.py; complex matter is described by lengths and phases). With α uniform and
+any density q' of the angles and matter that are left,
 
     ln q(x) = ln q'(x') − (pinned angles) · ln 2π
 
@@ -31,10 +31,6 @@ class LocalPhases(eqx.Module):
     start: Array
     end: Array
     charge: Array
-    first: Array
-    second: Array
-    at: Array
-    charges: Array
     paths: Array
     signs: Array
     free: Array
@@ -60,11 +56,7 @@ class LocalPhases(eqx.Module):
     def _moved(self, values: Array, alpha: Array) -> Array:
         """Values after the transformation alpha, angles within (−π, π]."""
         turned = values[self.angles] + self.charge * (alpha[self.start] - alpha[self.end])
-        values = values.at[self.angles].set(turned - 2 * jnp.pi * jnp.round(turned / (2 * jnp.pi)))
-        turn = self.charges * alpha[self.at]
-        cosine, sine, x, y = jnp.cos(turn), jnp.sin(turn), values[self.first], values[self.second]
-        values = values.at[self.first].set(cosine * x - sine * y)
-        return values.at[self.second].set(sine * x + cosine * y)
+        return values.at[self.angles].set(turned - 2 * jnp.pi * jnp.round(turned / (2 * jnp.pi)))
 
 
 def build_local_phases(pins: Pins, n_variables: int) -> LocalPhases:
@@ -74,10 +66,6 @@ def build_local_phases(pins: Pins, n_variables: int) -> LocalPhases:
         start=integers(pins.edges.start),
         end=integers(pins.edges.end),
         charge=reals(pins.edges.charge[:, None]),
-        first=integers(pins.planes[:, 0]),
-        second=integers(pins.planes[:, 1]),
-        at=integers(pins.at),
-        charges=reals(pins.charges[:, None]),
         paths=integers(pins.paths),
         signs=reals(pins.signs),
         free=reals(pins.free[:, None]),

@@ -6,6 +6,7 @@ numbers in which the energy is linear as far as that unit is concerned:
 | kind   | features of one unit                                       |
 |--------|------------------------------------------------------------|
 | real   | x, x², …, x^P                                              |
+| radius | r, r², …, r^P                                              |
 | angle  | cos θ, sin θ, cos 2θ, sin 2θ, …                            |
 | unit   | its components                                             |
 | spin   | s                                                          |
@@ -56,12 +57,14 @@ class Species:
     @property
     def seen(self) -> int:
         """How many of its features show other units all there is: x, (cos θ, sin θ), S, s, every state."""
-        return {"real": 1, "angle": 2, "unit": self.block.components, "spin": 1}.get(self.kind, self.block.states)
+        return {"real": 1, "radius": 1, "angle": 2, "unit": self.block.components, "spin": 1}.get(
+            self.kind, self.block.states
+        )
 
     def encode(self, values: Array) -> Array:
         """Features (…, F, b) of values (…, size, b)."""
         match self.kind:
-            case "real":
+            case "real" | "radius":
                 return jnp.concatenate([values**p for p in range(1, self.features + 1)], axis=-2)
             case "angle":
                 turns = [p * values for p in range(1, self.features // 2 + 1)]
@@ -160,7 +163,7 @@ def _species(expansion: Expansion) -> tuple[Species, ...]:
     out, start, row = [], 0, 0
     for b, most in zip(expansion.blocks, highest, strict=True):
         match b.kind:
-            case "real":
+            case "real" | "radius":
                 units, features = b.elements * b.components, most + most % 2
             case "angle":
                 units, features = b.elements * b.components, 2 * max(most, _HARMONICS)

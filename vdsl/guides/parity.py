@@ -28,7 +28,9 @@ def flip(monomials: Monomials) -> frozenset[int] | None:
 
 
 def mirrored(monomials: Monomials) -> bool:
-    """Whether all fields are angles and their joint change of sign leaves every product alone."""
-    sine = np.concatenate([np.tile(np.arange(s.features) % 2 == 1, s.units) for s in monomials.species])
-    angles = all(s.kind == "angle" for s in monomials.species)
+    """Whether all fields are angles or lengths, and all angles may change sign together: every product stays."""
+    sine = np.concatenate(
+        [np.tile((np.arange(s.features) % 2 == 1) & (s.kind == "angle"), s.units) for s in monomials.species]
+    )
+    angles = all(s.kind in ("angle", "radius") for s in monomials.species)
     return angles and all((sine[rows].sum(1) % 2 == 0).all() for rows, _ in monomials.products)

@@ -32,21 +32,22 @@ def upper_share(f0: Array, f1: Array, rise: Array) -> Array:
 
 
 @jax.custom_jvp
-def log_total(g: Array) -> Array:
+def log_total(g: Array, width: Array | float = 1.0) -> Array:
     """ln of the sum of all cells' masses (T, b), in steps, of a table with logarithms g (M, T, b).
 
-    Its derivative is written out: that of the formulas costs several times as much, and memory.
+    width (M − 1, T, b) of cells that are not all one step wide, which do not count as varying. The derivative is
+    written out: that of the formulas costs several times as much, and memory.
     """
     peak = jnp.max(g, axis=0)
-    return peak + jnp.log(jnp.sum(cell_masses(jnp.exp(g - peak), g[1:] - g[:-1]), axis=0))
+    return peak + jnp.log(jnp.sum(width * cell_masses(jnp.exp(g - peak), g[1:] - g[:-1]), axis=0))
 
 
 @log_total.defjvp
-def _log_total_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (g,), (change,) = primals, tangents
+def _log_total_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (g, width), (change, _) = primals, tangents
     peak = jnp.max(g, axis=0)
     f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
-    masses, upper = cell_masses(f, rise), upper_share(f[:-1], f[1:], rise)
+    masses, upper = width * cell_masses(f, rise), width * upper_share(f[:-1], f[1:], rise)
     total, nothing = jnp.sum(masses, axis=0), jnp.zeros_like(peak)[None]
     weights = (jnp.concatenate([masses - upper, nothing]) + jnp.concatenate([nothing, upper])) / total
     return peak + jnp.log(total), jnp.sum(weights * change, axis=0)

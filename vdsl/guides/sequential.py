@@ -7,19 +7,21 @@ The kept ones are sampled one after another; the k-th conditional is
     ln q(x_k | parents) = Σ_f (η_f^known + η_f^start + η_f^learned)(parents) · feature_f(x_k) − ln Z
 
 with what is known from the products that only earlier units share, what a Gaussian stand-in of the model says of
-everything still unknown (cavity.py; where angles meet in threes or more, a mesh of their cosines: mesh.py), and what a
-small network has learned (conditionals.py). The parents are those of the elimination of the interaction graph; units of
-equal depth are drawn together. The density of a quadratic energy is exact before any training, open chains and rings of
-others come close to it.
+everything still unknown (cavity.py; where angles, or angles and lengths, meet in threes or more, a mesh of their
+cosines: mesh.py), and what a small network has learned (conditionals.py). The parents are those of the elimination of
+the interaction graph; units of equal depth are drawn together. The density of a quadratic energy is exact before any
+training, open chains and rings of others come close to it.
 
 Global symmetries hold exactly: a joint change of sign (of reals and spins, and of all angles where there is nothing
-else), rotations of angles and of unit vectors, and a phase of complex numbers, of vectors in the plane and of angles
-beside other fields (frames.py: latents are in the frame then). So do gauge transformations of U(1): the angles of a
-tree are pinned at 0, latents are what is left, and samples get a random transformation (local_phases.py).
+else but lengths), rotations of angles and of unit vectors, and a phase of complex numbers, of vectors in the plane and
+of angles beside other fields (frames.py: latents are in the frame then). So do gauge transformations of U(1): the
+angles of a tree are pinned at 0, latents are what is left, and samples get a random transformation (local_phases.py).
+Charged complex matter is described by lengths (rays.py) and phases.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,7 +35,7 @@ from jax import Array
 from vdsl.guides import mesh
 from vdsl.guides.arrays import integers, reals
 from vdsl.guides.cavity import cavity_start, pair_couplings, serves
-from vdsl.guides.decimation import Decimated, build_decimated, by_species, independent_units
+from vdsl.guides.decimation import Decimated, build_decimated, by_species, feature_sizes, independent_units
 from vdsl.guides.dissection import Interactions, order_skeleton
 from vdsl.guides.frames import (
     Frame,
@@ -41,18 +43,22 @@ from vdsl.guides.frames import (
     anchor_units,
     build_frame,
     phases_of,
-    radius_log_prob,
-    sample_radius,
+    turning,
 )
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
 from vdsl.guides.learned import Learned, Structure, build_learned, steps_of
+from vdsl.guides.lengths import typical_lengths
 from vdsl.guides.local_phases import LocalPhases, build_local_phases
 from vdsl.guides.monomials import Monomials, features_of, monomials_of
 from vdsl.guides.parity import flip, mirrored
 from vdsl.guides.problem import Problem, cannot_serve
+from vdsl.guides.rays import Ray
 from vdsl.ir.expansion import Expansion
 from vdsl.ir.pinning import Pins, pinned_expansion, pins_of
+from vdsl.ir.polar import polar_expansion
+
+_RADIUS = Ray(128)
 
 
 class Sequential(Guide):
@@ -92,8 +98,8 @@ class Sequential(Guide):
         for frame, place in zip(self.frames, self.radii, strict=True):
             if place is not None:
                 key, own = jax.random.split(key)
-                radius = sample_radius(own, self._radial(params, place, beta), n)
-                values = values.at[frame.anchor[0]].set(radius)
+                eta = jnp.repeat(self._radial(params, place, beta), n, axis=2)
+                values = values.at[frame.anchor[0]].set(_RADIUS.sample(own, eta)[0, 0])
         features = features_of(self.decimated.species, values)
         if not self.learned:
             return values
@@ -128,17 +134,17 @@ class Sequential(Guide):
             each = part.family.log_prob(eta, z[part.variables])
             log_q = log_q + jnp.sum(part.free[:, None] * each if self.frames else each, axis=0)
         for frame, place in zip(self.frames, self.radii, strict=True):
-            log_q = log_q + frame.log_measure(z)
+            log_q = log_q - math.log(2 * math.pi)
             if place is not None:
-                log_q = log_q + radius_log_prob(self._radial(params, place, beta), z[frame.anchor[0]])
+                log_q = log_q + _RADIUS.log_prob(self._radial(params, place, beta), z[frame.anchor[:1]][None])[0]
         return log_q
 
     def _radial(self, params: Params, place: tuple[int, int], beta: Array) -> Array:
-        """η (F,) of the radius: of a unit that has no parents and a partner of 0."""
+        """η (1, F, 1) of the radius: of a unit that has no parents and a partner of 0."""
         part, own = self.learned[place[0]], params[place[0]]
         index = integers([place[1]])
         features = features_of(self.decimated.species, jnp.zeros((self.kept.shape[0], 1), self.kept.dtype))
-        return part.at(index).eta(part.of_units(own, index), features, beta)[0, :, 0]
+        return part.at(index).eta(part.of_units(own, index), features, beta)
 
     def latent_energy(self, z: Array, scale: Array) -> Array:
         return self.decimated.reduced_energy(z, scale * self.beta)
@@ -235,10 +241,13 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     monomials = monomials_of(left)
     beta = 1 / problem.temperature
     start = cavity_start(monomials, beta, structure.order, structure.rest)
+    kind = np.concatenate([np.full(s.units, s.kind) for s in monomials.species])
+    lengths = np.where(kind == "radius", typical_lengths(left, beta).sizes(), start.length)
+    start, sizes = replace(start, length=lengths), feature_sizes(monomials, lengths)
     fields: dict[int, mesh.Field] = {}
     if structure.waves is not None:  # they hold the pairs of angles too
         fields = mesh.mesh_start(left, beta, structure.order, structure.rest)
-        angle = np.concatenate([np.full(s.units, s.kind == "angle") for s in monomials.species])
+        angle = kind == "angle"
         direct = np.where(angle[:, None] & angle, pair_couplings(monomials, beta), start.weights)
         start = replace(start, weights=direct)
     rank = np.full(monomials.n_units, len(structure.order))
@@ -265,12 +274,12 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     return Sequential(
         beta=reals(beta),
         learned=tuple(learned),
-        decimated=build_decimated(monomials, structure.rest, beta),
+        decimated=build_decimated(monomials, structure.rest, beta, sizes),
         kept=reals(kept),
         frames=tuple(build_frame(p, monomials, a) for p, a in zip(structure.phases, structure.anchors, strict=True)),
         local=None if structure.pins is None else build_local_phases(structure.pins, problem.expansion.n),
         radii=tuple(radii),
-        codec=codec_of(problem.program, problem.expansion.blocks),
+        codec=codec_of(problem.program, _whole(problem, structure.pins).blocks),
         hints=Recipe(learning_rate=_rate(len(structure.order))),
         bytes_each=4096 + 8 * width + 400 * monomials.n_units,
     )
@@ -278,7 +287,12 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
 
 def _left(problem: Problem, pins: Pins | None) -> Expansion:
     """What is left of the energy with the pinned angles at 0."""
-    return problem.expansion if pins is None else pinned_expansion(problem.expansion, pins.pinned)
+    return problem.expansion if pins is None else pinned_expansion(problem.expansion, pins)
+
+
+def _whole(problem: Problem, pins: Pins | None) -> Expansion:
+    """The energy in the variables of the codec: charged complex fields by lengths and phases."""
+    return problem.expansion if pins is None else polar_expansion(problem.expansion, pins.polar)
 
 
 def _rate(learned: int) -> float:
@@ -290,7 +304,7 @@ def _rate(learned: int) -> float:
 
 def _first(phase: Phase, monomials: Monomials, order: np.ndarray) -> int | None:
     """The unit of the anchor's field that is drawn first, if one is."""
-    s = next(s for s in monomials.species if s.block.field == phase.anchor)
+    s = turning(monomials, phase.anchor)
     mine = order[(order >= s.start) & (order < s.start + s.units)]
     return int(mine[0]) if len(mine) else None
 
@@ -304,7 +318,7 @@ def _flipped(monomials: Monomials, phases: Sequence[Phase]) -> frozenset[int]:
 
 def _symmetry(problem: Problem, monomials: Monomials, phases: Sequence[Phase], pins: Pins | None) -> str:
     """What holds exactly whatever has been learned: frames turn with the parents if nothing else sets a direction."""
-    signs = [s.block.field for s in monomials.species] if mirrored(monomials) else []
+    signs = [s.block.field for s in monomials.species if s.kind == "angle"] if mirrored(monomials) else []
     if pins is None and len(monomials.species) == 1 and monomials.species[0].kind in ("angle", "unit"):
         turns = [s for s in problem.symmetries if s.kind in ("shift", "rotation") and s.order == 0]
         said = ["global rotation"] if turns else []

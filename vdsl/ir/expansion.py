@@ -9,6 +9,7 @@ kind:
 | kind     | fields                                            | g(x; p)                         |
 |----------|---------------------------------------------------|---------------------------------|
 | "real"   | real, real[n]; complex as (re, im)                | x^p, p ≥ 1                      |
+| "radius" | complex as (length, phase), see polar.py          | x^p, p ≥ 1, x ≥ 0               |
 | "unit"   | a component of sphere(n)                          | x^p, p ≥ 1                      |
 | "angle"  | angle; U(1) as its argument                       | e^{ipx}, p ≠ 0, either sign     |
 | "spin"   | spin                                              | x = ±1, p = 1                   |
@@ -35,7 +36,7 @@ class Block:
     """The variables of one field: first … first + elements·components − 1. `states`: how many, for discrete ones."""
 
     field: str
-    kind: str  # "real" | "unit" | "angle" | "spin" | "states"
+    kind: str  # "real" | "radius" | "unit" | "angle" | "spin" | "states"
     first: int
     elements: int
     components: int = 1

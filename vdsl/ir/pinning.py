@@ -2,9 +2,10 @@
 
 A gauge transformation α(x) moves angles along edges of a graph, v → v + c (α(start) − α(end)): a link runs from its
 site to the next (c = 1), and angles of matter of charge c from their site to a vertex of their own, the *vacuum*,
-where α = 0. The edges of c = ±1 in a spanning forest can all be set to 0, by exactly one α that is 0 at the root of
-every tree. So any configuration is one with these *pinned* angles at 0 and an α, with unit Jacobian: along the trees
-the change of variables is triangular. Without charged angles the trees are maximal trees of links.
+where α = 0; so do the phases of complex matter, which is described by lengths and phases for that (polar.py). The
+edges of c = ±1 in a spanning forest can all be set to 0, by exactly one α that is 0 at the root of every tree. So any
+configuration is one with these *pinned* angles at 0 and an α, with unit Jacobian: along the trees the change of
+variables is triangular. Without charged angles and phases the trees are maximal trees of links.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vdsl.ir.configurations import random_configuration
 from vdsl.ir.expansion import Block, Expansion, MonomialGroup, variables_of
 from vdsl.ir.gauge import gauge_group_of, link_ends
 from vdsl.ir.lattice import ANTIPERIODIC, Lattice
+from vdsl.ir.polar import polar_expansion
 from vdsl.ir.program import Program
 
 _TOLERANCE = 1e-9  # of an energy that a transformation leaves alone, relative to its coefficients
@@ -38,17 +40,16 @@ class Edges:
 class Pins:
     """The variables that are pinned, the fields that hold some, and how gauge transformations move all variables.
 
-    α has one entry for every site and the vacuum, for one gauge group after another. planes (p, 2): variables (re, im)
-    that turn by charges·α[at]. The α that pins is Σ_d signs[:, d]·x[paths[:, d]], 0 at roots; free: not a root.
+    polar: charged complex fields; variables are those of their `polar_expansion`. α has one entry for every site and
+    the vacuum, for one gauge group after another. The α that pins is Σ_d signs[:, d]·x[paths[:, d]], 0 at roots; free:
+    not a root.
     """
 
     symmetries: tuple[Symmetry, ...]
+    polar: tuple[str, ...]
     pinned: np.ndarray
     held: tuple[str, ...]
     edges: Edges
-    planes: np.ndarray
-    at: np.ndarray
-    charges: np.ndarray
     paths: np.ndarray
     signs: np.ndarray
     free: np.ndarray
@@ -64,32 +65,28 @@ def pins_of(program: Program, symmetries: Iterable[Symmetry], expansion: Expansi
     lattice, chosen = program.lattice, _abelian(program, symmetries, expansion)
     if lattice is None or not chosen:
         return None
-    blocks, links = {b.field: b for b in expansion.blocks}, {f.name for f in program.fields if f.on == "links"}
+    charged = {f for s in chosen for f in s.fields}
+    polar = tuple(b.field for b in expansion.blocks if b.field in charged and b.kind == "real")
+    expansion, links = polar_expansion(expansion, polar), {f.name for f in program.fields if f.on == "links"}
+    angles = {b.field: b for b in expansion.blocks if b.kind == "angle"}
     size = lattice.n_sites + 1
-    parts, planes, at, charges = [], [np.zeros((0, 2), int)], [np.zeros(0, int)], [np.zeros(0)]
+    parts = []
     for k, s in enumerate(chosen):
         for field, charge in sorted(zip(s.fields, s.weights, strict=True), key=lambda f: f[0] not in links):
-            block = blocks[field]
-            if block.kind == "angle":
-                parts.append(_edges(lattice, block, field in links, charge, k * size))
-            else:
-                planes.append(block.first + np.arange(2 * block.elements).reshape(-1, 2))
-                at.append(k * size + np.arange(block.elements))
-                charges.append(np.full(block.elements, float(charge)))
+            parts.append(_edges(lattice, angles[field], field in links, charge, k * size))
     edges = Edges(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     pinned, paths, signs, free = _forest(edges, [k * size + size - 1 for k in range(len(chosen))], size * len(chosen))
     if len(pinned) in (0, expansion.n):
         return None
-    both = np.concatenate(planes), np.concatenate(at), np.concatenate(charges)
     owners = np.searchsorted([b.first for b in expansion.blocks], pinned, side="right") - 1
     held = tuple(expansion.blocks[k].field for k in np.unique(owners))
-    return Pins(chosen, pinned, held, edges, *both, paths, signs, free)
+    return Pins(chosen, polar, pinned, held, edges, paths, signs, free)
 
 
-def pinned_expansion(expansion: Expansion, pinned: np.ndarray) -> Expansion:
+def pinned_expansion(expansion: Expansion, pins: Pins) -> Expansion:
     """The energy of the other variables with the pinned angles at 0, where e^{ipθ} is 1; variables numbered anew."""
-    kept = np.ones(expansion.n, bool)
-    kept[pinned] = False
+    expansion, kept = polar_expansion(expansion, pins.polar), np.ones(expansion.n, bool)
+    kept[pins.pinned] = False
     number = np.cumsum(kept) - 1
     constant, groups = expansion.constant, []
     kinds = expansion.kinds()
