@@ -96,6 +96,7 @@ class Structure:
     phases: tuple[Phase, ...] = ()
     anchors: tuple[np.ndarray, ...] = ()
     pins: Pins | None = None
+    polar: tuple[str, ...] = ()
     waves: Mapping[int, tuple[mesh.Place, ...]] | None = None
 
 

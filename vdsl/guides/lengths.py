@@ -2,9 +2,10 @@
 
 Given the lengths of the others, a length r feels its own potential, and the phases that it meets are averaged over:
 
-    p_u(r) ∝ r e^{−β V_u(r)} ∏_hops I₀(β |c| r^p ∏_others ⟨r_v^q⟩),
+    p_u(r) ∝ r e^{−βV_u(r)} I₀(R_u(r)),   R_u² = (1 − a) Σ_j J_j² + a (Σ_j J_j)²,   J_j = β |c_j| r^p ∏_others ⟨r_v^q⟩,
 
-e^{−βc r^p ∏ ⟨r_v^q⟩} where no phase is left; iterated until the moments stay. Meetings with other kinds are left out.
+a between 0, phases that are anywhere, and 1, phases that agree. Where no phase is left it is e^{−βc r^p ∏ ⟨r_v^q⟩}.
+Iterated until the moments stay; meetings with other kinds are left out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy.special import i0e
 from vdsl.ir.expansion import Expansion, MonomialGroup
 
 _NODES = 201
+_ALIGNED = 0.6  # a, as in mesh.py
 _ROUNDS = 40
 _REACH = 30.0  # tables reach to where a length's own potential has risen by so many T, …
 _EDGE = 1e-6  # … or farther, until what lies in their last tenth is less than this
@@ -96,18 +98,21 @@ def _mean_field(
         np.add.at(alone, g.scopes[:, 0], -beta * g.coefficients[:, None] * r[g.scopes[:, 0]] ** g.exponents[0])
     weights = _normalised(alone, mine)
     for _ in range(_ROUNDS):
-        field = alone.copy()
+        field, squares, sums = alone.copy(), np.zeros_like(r), np.zeros_like(r)
         for g in meetings:
             sized = [k for k in range(g.scopes.shape[1]) if kinds[g.scopes[0, k]] == "radius"]
             moments = {k: (weights * r ** g.exponents[k]).sum(1)[g.scopes[:, k]] for k in sized}
             for k in sized:
                 u, others = g.scopes[:, k], [moments[j] for j in sized if j != k]
-                pull = -beta * g.coefficients * np.prod(others, axis=0) if others else -beta * g.coefficients
-                argument = pull[:, None] * r[u] ** g.exponents[k]
-                if len(sized) < g.scopes.shape[1]:
-                    argument = np.abs(argument)
-                    argument = argument + np.log(i0e(argument))
-                np.add.at(field, u, argument.real)
+                pull = -beta * g.coefficients * (np.prod(others, axis=0) if others else 1.0)
+                j = pull[:, None] * r[u] ** g.exponents[k]
+                if len(sized) == g.scopes.shape[1]:
+                    np.add.at(field, u, j.real)
+                else:
+                    np.add.at(squares, u, np.abs(j) ** 2)
+                    np.add.at(sums, u, np.abs(j))
+        size = np.sqrt((1 - _ALIGNED) * squares + _ALIGNED * sums**2)
+        field = field + size + np.log(i0e(size))
         found = _normalised(field, mine)
         close = np.abs(found - weights).max() < 1e-6
         weights = 0.5 * (weights + found)

@@ -56,8 +56,7 @@ Field = list[Wave]  # on a unit, by those drawn before it, the largest first
 
 def serves(expansion: Expansion) -> bool:
     """Whether angles meet in threes or more, lengths counted: pairs of angles alone have a better start (cavity.py)."""
-    kinds = expansion.kinds()
-    meetings = [kinds[g.scopes] for g in expansion.groups if g.scopes.shape[1] > 2]
+    meetings = [expansion.kinds()[g.scopes] for g in expansion.groups if g.scopes.shape[1] > 2]
     return any((np.isin(k, ("angle", "radius")).all(1) & (k == "angle").any(1)).any() for k in meetings)
 
 

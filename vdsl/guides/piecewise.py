@@ -32,22 +32,21 @@ def upper_share(f0: Array, f1: Array, rise: Array) -> Array:
 
 
 @jax.custom_jvp
-def log_total(g: Array, width: Array | float = 1.0) -> Array:
+def log_total(g: Array) -> Array:
     """ln of the sum of all cells' masses (T, b), in steps, of a table with logarithms g (M, T, b).
 
-    width (M − 1, T, b) of cells that are not all one step wide, which do not count as varying. The derivative is
-    written out: that of the formulas costs several times as much, and memory.
+    Its derivative is written out: that of the formulas costs several times as much, and memory.
     """
     peak = jnp.max(g, axis=0)
-    return peak + jnp.log(jnp.sum(width * cell_masses(jnp.exp(g - peak), g[1:] - g[:-1]), axis=0))
+    return peak + jnp.log(jnp.sum(cell_masses(jnp.exp(g - peak), g[1:] - g[:-1]), axis=0))
 
 
 @log_total.defjvp
-def _log_total_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    (g, width), (change, _) = primals, tangents
+def _log_total_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (g,), (change,) = primals, tangents
     peak = jnp.max(g, axis=0)
     f, rise = jnp.exp(g - peak), g[1:] - g[:-1]
-    masses, upper = width * cell_masses(f, rise), width * upper_share(f[:-1], f[1:], rise)
+    masses, upper = cell_masses(f, rise), upper_share(f[:-1], f[1:], rise)
     total, nothing = jnp.sum(masses, axis=0), jnp.zeros_like(peak)[None]
     weights = (jnp.concatenate([masses - upper, nothing]) + jnp.concatenate([nothing, upper])) / total
     return peak + jnp.log(total), jnp.sum(weights * change, axis=0)
@@ -136,9 +135,12 @@ def _circle_log_prob_and_slopes(eta: Array, angle: Array, nodes: int) -> tuple[A
 _Running = tuple[Array, Array, Array, Array]
 
 
-def moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tuple[Array, Array, Array]:
+def moments(
+    eta: Array, node: Callable[[Array | int], Array], nodes: int, width: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array, Array]:
     """The peak of g = η·features on the nodes, Σ of the cells' masses (T, b) in units of its exponential and of steps,
-    and its derivatives by η (F, T, b) at a fixed peak. A loop over nodes, whose features `node` says, (F, …)."""
+    and its derivatives by η (F, T, b) at a fixed peak. A loop over nodes, whose features `node` says, (F, …); `width`
+    says how wide the cell after a node is, if not one step."""
 
     def higher(k: Array, peak: Array) -> Array:
         return jnp.maximum(peak, dot(eta, node(k)))
@@ -149,6 +151,8 @@ def moments(eta: Array, node: Callable[[Array | int], Array], nodes: int) -> tup
         g1 = dot(eta, after)
         f = jnp.exp(jnp.stack([g0, g1]) - peak)
         mass, upper = cell_masses(f, (g1 - g0)[None])[0], upper_share(f[0], f[1], g1 - g0)
+        if width is not None:
+            mass, upper = mass * width(k - 1), upper * width(k - 1)
         return (after, g1, total + mass, sums + (mass - upper) * before + upper * after), None
 
     first = node(0)

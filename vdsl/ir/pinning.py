@@ -83,10 +83,10 @@ def pins_of(program: Program, symmetries: Iterable[Symmetry], expansion: Expansi
     return Pins(chosen, polar, pinned, held, edges, paths, signs, free)
 
 
-def pinned_expansion(expansion: Expansion, pins: Pins) -> Expansion:
+def pinned_expansion(expansion: Expansion, pinned: np.ndarray) -> Expansion:
     """The energy of the other variables with the pinned angles at 0, where e^{ipθ} is 1; variables numbered anew."""
-    expansion, kept = polar_expansion(expansion, pins.polar), np.ones(expansion.n, bool)
-    kept[pins.pinned] = False
+    kept = np.ones(expansion.n, bool)
+    kept[pinned] = False
     number = np.cumsum(kept) - 1
     constant, groups = expansion.constant, []
     kinds = expansion.kinds()
