@@ -13,11 +13,10 @@ import numpy as np
 from jax import Array
 
 from vdsl.errors import Diagnostic, VfeError
-from vdsl.estimate.phase_space import Position, Space, Target, displaced, moving, tangent
+from vdsl.estimate.phase_space import Position, Space, Target, moving, with_gradient
 from vdsl.ir.invariance import is_homogeneous, terms
 from vdsl.ir.lattice import PERIODIC, Lattice
 from vdsl.ir.program import Program
-from vdsl.lowering.kernels import working_dtype
 
 _MOST_ELEMENTS = 20000  # that are tried one by one
 _NUMBERS = 2**22  # of the gradients that are compared at once
@@ -27,9 +26,7 @@ Neighbours = dict[tuple[str, int], set[tuple[str, int]]]
 
 def gradient(target: Target, x: Position) -> dict[str, Array]:
     """∇βE on the manifold of every moving field, {field: (b, elements, k)}."""
-    zero = {s.field: jnp.zeros((len(x[s.field]), s.elements, s.k), working_dtype()) for s in moving(target.spaces)}
-    found = jax.grad(lambda delta: target.energy(displaced(target.spaces, x, delta)).sum())(zero)
-    return tangent(target.spaces, x, found)
+    return with_gradient(target.spaces, target.energy, x)[1]
 
 
 def colour_masks(target: Target, key: Array) -> dict[str, np.ndarray]:

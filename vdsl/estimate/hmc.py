@@ -31,7 +31,6 @@ from vdsl.estimate.phase_space import (
     Target,
     Velocity,
     decode,
-    displaced,
     draw_velocity,
     drift,
     embedded,
@@ -40,8 +39,8 @@ from vdsl.estimate.phase_space import (
     make_target,
     moving,
     spaces_of,
-    tangent,
     tidy,
+    with_gradient,
 )
 from vdsl.estimate.stats import autocorrelation_time, r_hat
 from vdsl.estimate.thermo import evaluate_samples
@@ -53,7 +52,7 @@ from vdsl.model import Model
 ACCEPTANCE = 0.8
 ELASTICITY = 0.5  # of the jump in τ where τ settles; 1 is the most jump for the work, and leaves slow modes behind
 MOST_STEPS = 64  # leapfrog steps of one trajectory
-_ROWS = 32  # rows of kept samples that one call of the compiled program makes
+ROWS = 8  # of kept samples that one call of the compiled program makes: the same everywhere, to be compiled once
 _WINDOWS, _BURN_IN = 4, 240  # windows of burning in, each of which ends with new masses; trajectories in all, at least
 _PRECISE = 3e-3  # rounding of βE above which trajectories are run in double precision
 _LEAST_VIRIAL = -10.0
@@ -133,7 +132,7 @@ def sample_hmc(
     with precision(model, theta, temperature, start_key, chains):
         target = make_target(model, theta, temperature)
         x = target.draw_reference(start_key, chains)
-        rows = min(_ROWS, kept)
+        rows = min(ROWS, kept)
         length = max(math.ceil((kept * thin // 4 if burn_in is None else burn_in) / _WINDOWS), _BURN_IN // _WINDOWS)
         moves = global_moves(model.program, theta)
         on_stage("burning in")
@@ -169,7 +168,7 @@ def run_chains(
     target: Target, moves: tuple[Symmetry, ...], key: Array, x: Position, tuning: Tuning, kept: int, thin: int
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Stored configurations {field: (chains, kept, …)} at fixed tuning, and mean rates by name."""
-    rows = min(_ROWS, kept)
+    rows = min(ROWS, kept)
     parts, rates = [], []
     state = (x, tuning, fresh_adaptation(tuning))
     for number in range(math.ceil(kept / rows)):
@@ -181,6 +180,9 @@ def run_chains(
         rates.append({f: float(v) for f, v in rate.items()})
     stored = {f: np.concatenate([p[f] for p in parts])[:kept].swapaxes(0, 1) for f in parts[0]}
     return stored, {name: float(np.mean([r[name] for r in rates])) for name in rates[0]}
+
+
+_Leap = tuple[Position, Velocity, tuple[Array, Velocity], Array]  # … the potential and its gradient at first, and now
 
 
 @eqx.filter_jit
@@ -231,16 +233,19 @@ def trajectory(
     v = draw_velocity(velocity_key, spaces, x, mass)
     wanted = jax.random.uniform(length_key, (), working_dtype()) * tuning.time / step
     steps = jnp.clip(jnp.ceil(wanted), 1, most_steps).astype(jnp.int32)
-    u, gradient = potential(target, x, weight)
+
+    def leap(number: Array, state: _Leap) -> _Leap:
+        x, v, first, _ = state
+        x, v = drift(spaces, x, v, jnp.where(number == 0, 0.0, step))
+        here = u, gradient = potential(target, x, weight)
+        first = jax.tree.map(lambda new, old: jnp.where(number == 0, new, old), here, first)
+        inside = (number > 0) & (number < steps)
+        return x, kick(v, gradient, mass, jnp.where(inside, step, step / 2)), first, u
+
+    # Step 0 goes nowhere: so the potential, most of what there is to compile, is in the program once and not twice.
+    unknown = jnp.zeros(len(next(iter(x.values()))), working_dtype())
+    new, velocity, (u, gradient), u_new = jax.lax.fori_loop(0, steps + 1, leap, (x, v, (unknown, v), unknown))
     before = u + kinetic(v, mass)
-
-    def leap(_: Any, state: tuple[Position, Velocity, Array, Velocity]) -> tuple[Position, Velocity, Array, Velocity]:
-        x, v, _, gradient = state
-        x, v = drift(spaces, x, kick(v, gradient, mass, step / 2), step)
-        u, gradient = potential(target, x, weight)
-        return x, kick(v, gradient, mass, step / 2), u, gradient
-
-    new, velocity, u_new, _ = jax.lax.fori_loop(0, steps, leap, (x, v, u, gradient))
     change = (u_new - u) + (kinetic(velocity, mass) - kinetic(v, mass))
     probability = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(-change, 0.0)), 0.0)
     probability = jnp.where(jnp.isfinite(before), probability, jnp.isfinite(change).astype(probability.dtype))
@@ -260,14 +265,10 @@ def trajectory(
 def potential(target: Target, x: Position, weight: Array) -> tuple[Array, Velocity]:
     """weight·βE + (1 − weight)·reference, (b,), and its gradient on the manifold."""
 
-    def total(delta: Velocity) -> tuple[Array, Array]:
-        at = displaced(target.spaces, x, delta)
-        u = weight * target.energy(at) + (1 - weight) * target.reference(at)
-        return u.sum(), u
+    def u(x: Position) -> Array:
+        return weight * target.energy(x) + (1 - weight) * target.reference(x)
 
-    zero = {s.field: jnp.zeros((len(x[s.field]), s.elements, s.k), working_dtype()) for s in moving(target.spaces)}
-    (_, u), gradient = jax.value_and_grad(total, has_aux=True)(zero)
-    return u, tangent(target.spaces, x, gradient)
+    return with_gradient(target.spaces, u, x)
 
 
 # Adaptation

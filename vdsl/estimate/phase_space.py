@@ -18,7 +18,7 @@ One mass for each element, so that the metric is that of the manifold and every 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -228,7 +228,7 @@ def drift(spaces: tuple[Space, ...], x: Position, v: Velocity, step: Array) -> t
                 new = new / jnp.sqrt((new**2).sum(-1, keepdims=True))
                 x[s.field], v[s.field] = new, _tangent(s, new, by * c - at * speed * sine)
             case "group":
-                x[s.field] = _exponential(_matrix(by * step)) @ at
+                x[s.field] = _rotated(_matrix(by * step), at)
             case _:
                 x[s.field] = at + step * by
     return x, v
@@ -250,20 +250,16 @@ def tidy(spaces: tuple[Space, ...], x: Position) -> Position:
     return x
 
 
-def displaced(spaces: tuple[Space, ...], x: Position, delta: Velocity) -> Position:
-    """x moved by δ, to first order in δ: what gradients are taken of."""
-    x = dict(x)
-    for s in moving(spaces):
-        if s.kind == "group":
-            x[s.field] = x[s.field] + _matrix(delta[s.field]) @ x[s.field]
-        else:
-            x[s.field] = x[s.field] + delta[s.field]
-    return x
+def with_gradient(spaces: tuple[Space, ...], u: Callable[[Position], Array], x: Position) -> tuple[Array, Velocity]:
+    """u(x), (b,), and its gradient on the manifold."""
+    at = {s.field: x[s.field] for s in moving(spaces)}
 
+    def total(at: Position) -> tuple[Array, Array]:
+        value = u({**x, **at})
+        return value.sum(), value
 
-def tangent(spaces: tuple[Space, ...], x: Position, gradient: Velocity) -> Velocity:
-    """A gradient in the ambient coordinates as one on the manifold."""
-    return {s.field: _tangent(s, x[s.field], gradient[s.field]) for s in moving(spaces)}
+    (_, value), ambient = jax.value_and_grad(total, has_aux=True)(at)
+    return value, {s.field: _along(s, x[s.field], ambient[s.field]) for s in moving(spaces)}
 
 
 def embedded(spaces: tuple[Space, ...], x: Position, v: Velocity, mass: dict[str, Array]) -> tuple[Array, Array]:
@@ -276,7 +272,7 @@ def embedded(spaces: tuple[Space, ...], x: Position, v: Velocity, mass: dict[str
                 c, sine = jnp.cos(at), jnp.sin(at)
                 at, by = jnp.concatenate([c, sine], -1), jnp.concatenate([-sine * by, c * by], -1)
             case "group":
-                moved = _matrix(by) @ at
+                moved = _product(_matrix(by), at)
                 at, by = (jnp.concatenate([a.real, a.imag], -1).reshape(*a.shape[:2], -1) for a in (at, moved))
         root = jnp.sqrt(mass[s.field])[:, None]
         points.append((root * at).reshape(len(at), -1))
@@ -286,6 +282,15 @@ def embedded(spaces: tuple[Space, ...], x: Position, v: Velocity, mass: dict[str
 
 def _tangent(s: Space, x: Array, v: Array) -> Array:
     return v - (v * x).sum(-1, keepdims=True) * x if s.kind == "sphere" else v
+
+
+def _along(s: Space, x: Array, ambient: Array) -> Array:
+    """The gradient on the manifold from the one in its ambient coordinates."""
+    if s.kind != "group":
+        return _tangent(s, x, ambient)
+    # JAX's gradient G of a complex U is that of du = Re Σ_ij G_ij dU_ij, and dU = iT_a U.
+    basis = jnp.asarray(1j * _generators(x.shape[-1]))
+    return jnp.einsum("...ji,aij->...a", _product(x, ambient.swapaxes(-1, -2)), basis).real
 
 
 # SU(N)
@@ -311,24 +316,45 @@ def _matrix(v: Array) -> Array:
     return jnp.einsum("...a,aij->...ij", v, jnp.asarray(1j * _generators(n)))
 
 
-def _exponential(a: Array) -> Array:
-    """e^A of anti-Hermitian matrices, |A| up to some tens: the series to eighth order after halving six times."""
-    eye = jnp.eye(a.shape[-1], dtype=a.dtype)
+def _product(x: Array, y: Array) -> Array:
+    """Matrix products written out: batches of 2×2 or 3×3 `dot_general` are some ten times slower on a CPU."""
+    return sum(x[..., :, k, None] * y[..., None, k, :] for k in range(x.shape[-1]))  # type: ignore[return-value]
+
+
+def _rotated(a: Array, u: Array) -> Array:
+    """e^A U, A anti-Hermitian and traceless, |A| up to some tens: eighth order after halving A six times.
+
+    A³ = pA + q, p = ½ tr A², q = ⅓ tr A³ (Cayley–Hamilton): the series and the squares are numbers x + yA + zA².
+    """
     a = a / 2**6
-    out = eye
+    square = _product(a, a)
+    p = 0.5 * _trace(square)
+    q = _trace(_product(square, a)) / 3 if a.shape[-1] == 3 else jnp.zeros_like(p)
+    x, y, z = jnp.ones_like(p), jnp.zeros_like(p), jnp.zeros_like(p)
     for k in range(8, 0, -1):
-        out = eye + a @ out / k
+        x, y, z = 1 + z * q / k, (x + z * p) / k, y / k
     for _ in range(6):
-        out = out @ out
-    return out
+        yz, zz = y * z, z * z
+        x, y, z = x * x + 2 * yz * q, 2 * x * y + 2 * yz * p + zz * q, y * y + 2 * x * z + zz * p
+    x, y, z = (c[..., None, None] for c in (x, y, z))
+    au = _product(a, u)
+    return x * u + y * au + z * _product(a, au)
+
+
+def _trace(a: Array) -> Array:
+    return sum(a[..., k, k] for k in range(a.shape[-1]))  # type: ignore[return-value]
 
 
 def _unitary(u: Array) -> Array:
     """The nearest element of SU(N) to first order: Gram–Schmidt of the columns, the determinant's phase divided out."""
-    q, r = jnp.linalg.qr(u)
-    d = jnp.diagonal(r, axis1=-2, axis2=-1)
-    q = q * (d / jnp.abs(d))[..., None, :]
-    return q / (jnp.linalg.det(q) ** (1 / u.shape[-1]))[..., None, None]
+    columns: list[Array] = []
+    for k in range(u.shape[-1]):
+        column = u[..., k]
+        for other in columns:
+            column = column - other * (other.conj() * column).sum(-1, keepdims=True)
+        columns.append(column / jnp.sqrt((column.real**2 + column.imag**2).sum(-1, keepdims=True)))
+    rows = jnp.stack(columns, -1)
+    return rows / (jnp.linalg.det(rows) ** (1 / u.shape[-1]))[..., None, None]
 
 
 def has_moving(program: Program) -> bool:

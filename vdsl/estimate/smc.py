@@ -42,7 +42,7 @@ RESAMPLE_BELOW = 0.5
 MOST_LEVELS = 400
 _AT_ONCE = 4096  # particles that one call of the compiled program moves
 _QUICK = 0.8  # the conditional ESS where only starts for chains are wanted
-_SCOUTS, _ROWS, _THIN = 64, 16, 4  # the short run that finds widths
+_SCOUTS, _THIN = 64, 4  # the short run that finds widths
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,11 @@ def find_reference(
         return target
     start_key, burn_key, run_key = jax.random.split(key, 3)
     x = target.draw_reference(start_key, scouts)
-    x, tuning = burn(target, moves, burn_key, x, _ROWS, thin)
+    x, tuning = burn(target, moves, burn_key, x, hmc.ROWS, thin, 2)
     check_finite(target, x)
-    state, weights = (x, tuning, fresh_adaptation(tuning)), jnp.ones((_ROWS, thin), working_dtype())
+    state, weights = (x, tuning, fresh_adaptation(tuning)), jnp.ones((hmc.ROWS, thin), working_dtype())
     positions: list[Position] = []
-    for part in range(2):
+    for part in range(4):
         state, _ = advance(
             target, moves, jax.random.fold_in(run_key, part), state, weights, jnp.asarray(False), hmc.MOST_STEPS
         )
