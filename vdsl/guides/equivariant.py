@@ -27,14 +27,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vdsl.guides.arrays import reals
+from vdsl.guides.arrays import reals, stored
 from vdsl.guides.equivariant_moves import Loopwise, Move, Summed
 from vdsl.guides.equivariant_net import LoopNet
 from vdsl.guides.equivariant_regions import Regions, regions
 from vdsl.guides.equivariant_spheres import Spherical
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.links import Turns, places, plaquette_links, turns
-from vdsl.guides.links_algebra import LinkGroup, Matrices, Phases, Phasors, Quaternions
+from vdsl.guides.links_algebra import LinkGroup, Matrices, Phases, Phasors, Quaternions, entries
 from vdsl.guides.problem import Problem, cannot_serve
 from vdsl.guides.rearrange import Table, tables
 from vdsl.ir import interpret
@@ -125,18 +125,19 @@ class Sweeps(eqx.Module):
         group = self.move.group
         parts = self._parts(x, turn.staples)
         staples = self._closed(*parts)
-        even, odd = self.net(w, staples, turn.exists, turn.near)
+        even, odd = map(stored, self.net(w, staples, turn.exists, turn.near))
+        along: Array | tuple[Array, Array] = stored(staples)
         if isinstance(self.move, Spherical):
-            bent = self._bent(x, turn, parts)
-            staples = jnp.stack([staples, bent], 1) * turn.exists[..., None]
-        moved, log_det = self.move(turn.active.take(x), staples, even, odd, back)
+            there = turn.exists[..., None]
+            along = stored(staples * there), stored(self._bent(x, turn, parts) * there)
+        moved, log_det = self.move(turn.active.take(x), along, even, odd, back)
         return turn.replaced.take(jnp.concatenate([x, moved], group.rank)), (
             log_det * (turn.exists.max(0))[:, None]
         ).sum(0)
 
     def _parts(self, x: Array, table: Table) -> tuple[Array, Array, Array]:
         """F, M and L, each (*g, S, A, b), of the staples F M† L by a table (3, S, A)."""
-        first, middle, last = jnp.moveaxis(table.take(x), self.move.group.rank, 0)
+        first, middle, last = entries(table.take(x), self.move.group.rank)
         return self._turned(first, above=False), middle, self._turned(last, above=True)
 
     def _turned(self, x: Array, above: bool) -> Array:
@@ -147,7 +148,7 @@ class Sweeps(eqx.Module):
 
     def _closed(self, first: Array, middle: Array, last: Array) -> Array:
         group = self.move.group
-        return group.multiply(group.multiply(first, group.adjoint(middle)), last)
+        return stored(group.multiply(group.multiply(first, group.adjoint(middle)), last))
 
     def _bent(self, x: Array, turn: Turn, parts: tuple[Array, Array, Array]) -> Array:
         """(*g, S, A, b): staples with their first or their last link replaced by its staples in planes without μ."""
@@ -156,7 +157,7 @@ class Sweeps(eqx.Module):
             return jnp.zeros_like(first)
         # A staple of a link U_ν closes F M† L U_ν: in place of U_ν stands its adjoint.
         side = group.adjoint((self._closed(*self._parts(x, turn.side)) * turn.side_exists[..., None]).sum(group.rank))
-        one, two = jnp.moveaxis(turn.bend.take(side), group.rank, 0)
+        one, two = entries(turn.bend.take(side), group.rank)
         one, two = self._turned(one, above=False), self._turned(two, above=True)
         middle = group.adjoint(middle)
         return group.multiply(group.multiply(one, middle), last) + group.multiply(group.multiply(first, middle), two)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vdsl.guides.arrays import stored
 from vdsl.guides.guide import Params
 from vdsl.guides.links_algebra import LinkGroup
 from vdsl.guides.rearrange import Table
@@ -94,7 +95,7 @@ class LoopNet(eqx.Module):
         if self.places == 1:  # the link alone
             return values
         f, s, a, b = values.shape
-        flat = jnp.concatenate([values.reshape(f, s * a, b), jnp.zeros((f, 1, b), values.dtype)], 1)
+        flat = jnp.concatenate([stored(values).reshape(f, s * a, b), jnp.zeros((f, 1, b), values.dtype)], 1)
         return near.take(flat).sum(2).reshape(f * self.places, s, a, b)
 
 

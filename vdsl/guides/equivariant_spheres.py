@@ -27,10 +27,13 @@ divided by the number of sweeps. Higher orders ask for less of the last two: a f
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
 from vdsl.guides.equivariant_moves import Move, conformal_flow
+from vdsl.guides.links_algebra import entries
 
 _TINY = 1e-24
 
@@ -52,14 +55,15 @@ class Spherical(Move):
         second = beta**2 / (1 + beta**2 / (2 * m)) / (16 * m * (m + 1))
         return [beta / (4 * m), -2 * second, second]
 
-    def __call__(self, u: Array, staples: Array, even: Array, odd: Array, back: bool) -> tuple[Array, Array]:
-        """staples (*g, 2, S, A, b): the plain ones, and those bent; 0 where there are none."""
-        plain, bent = staples[:, 0], staples[:, 1]
-        v = self.group.adjoint((even[0] * plain + even[2] * bent).sum(1))
+    def __call__(self, u: Array, staples: Any, even: Array, odd: Array, back: bool) -> tuple[Array, Array]:
+        """staples: two arrays (*g, S, A, b), the plain ones, and those bent; 0 where there are none."""
+        plain, bent = staples
+        c, kappa, k = entries(even)
+        v = self.group.adjoint((c * plain + k * bent).sum(1))
         if self.odd:
             turning = (odd[0] * plain).sum(1)
             v = v + turning[::-1]  # i times the adjoint
-        r, kappa = self.group.adjoint(plain.sum(1)), even[1].mean(0)
+        r, kappa = self.group.adjoint(plain.sum(1)), kappa.mean(0)
         if back:
             u, first = stretch(u, r, -kappa)
             u, last = conformal_flow(u, -v)
