@@ -126,7 +126,7 @@ class Sweeps(eqx.Module):
         parts = self._parts(x, turn.staples)
         staples = self._closed(*parts)
         even, odd = map(stored, self.net(w, staples, turn.exists, turn.near))
-        along: Array | tuple[Array, Array] = stored(staples)
+        along: Any = stored(staples)
         if isinstance(self.move, Spherical):
             there = turn.exists[..., None]
             along = stored(staples * there), stored(self._bent(x, turn, parts) * there)

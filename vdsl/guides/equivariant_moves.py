@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vdsl.guides.bijectors import inverse_spline, spline, wrap
+from vdsl.guides.arrays import stored
+from vdsl.guides.bijectors import Kind, inverse_spline, spline, wrap
 from vdsl.guides.equivariant_spectrum import eigen
 from vdsl.guides.integrate import rotor_flow
 from vdsl.guides.links_algebra import LinkGroup, Matrices, Phases, Quaternions
@@ -155,8 +156,9 @@ def circle_map(
         if not bins:
             return at, jnp.zeros_like(at)
         inside = wrap(at)
-        moved, slope = (inverse_spline if back else spline)("odd circle" if mirrored else "circle", inside, raw, bins)
-        return at + moved - inside, slope
+        kind: Kind = "odd circle" if mirrored else "circle"
+        moved, slope = (inverse_spline if back else spline)(kind, stored(inside), raw, bins)
+        return stored(at + moved - inside), slope
 
     def flow(at: Array) -> tuple[Array, Array]:
         return rotor_flow(at, pull, -turn) if back else rotor_flow(at, -pull, turn)

@@ -58,7 +58,7 @@ def _backward(users: Array, g: Array) -> tuple[Array, None, None]:
     # Not from g with a row of zeros below: XLA would make g anew, from all that it comes of, for that array.
     axis, used = g.ndim - 2, (users < g.shape[-2])[..., None].astype(g.dtype)
     rows = (jnp.take(g, one, axis=axis, mode="clip") * there for one, there in zip(users, used, strict=True))
-    return sum(rows), None, None  # type: ignore[return-value]
+    return sum(rows), None, None
 
 
 _take.defvjp(_forward, _backward)
