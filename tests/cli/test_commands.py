@@ -128,6 +128,17 @@ def test_explain_model(vdsl, file):
     assert vdsl("explain", file, "--guide", "meanfield").code == 2
 
 
+def test_explain_says_when_an_exact_answer_is_out_of_reach(vdsl, tmp_path):
+    """In words, where a count of bytes would be infinite."""
+    path = tmp_path / "xy.vfe"
+    path.write_text(
+        "lattice square(16, 16)\nfield a : angle\ninteraction e = -sum(<i, j> in nn: cos(a[i] - a[j]))\ntemperature 1\n"
+    )
+    words = vdsl("explain", str(path)).out
+    assert "too expensive: elimination over quadrature nodes, beyond any machine" in " ".join(words.split())
+    assert json.loads(vdsl("explain", str(path), "--json").out)["exact"]["bytes"] is None
+
+
 def test_exact_agrees_with_the_transfer_matrix(vdsl, file):
     code, out, err = vdsl("exact", file, "--json", "--set", "L=10")
     assert (code, err) == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -247,6 +248,8 @@ def _exact_words(exact: Mapping[str, Any]) -> str:
     from vdsl.report.table import duration
 
     verdict = "feasible" if exact["feasible"] else "too expensive"
+    if exact["bytes"] == math.inf:
+        return f"{verdict}: {exact['method']}, beyond any machine"
     return f"{verdict}: {exact['method']}, {_large(exact['bytes'])}, about {_long(exact['seconds'], duration)}"
 
 
