@@ -353,8 +353,8 @@ def _unitary(u: Array) -> Array:
         for other in columns:
             column = column - other * (other.conj() * column).sum(-1, keepdims=True)
         columns.append(column / jnp.sqrt((column.real**2 + column.imag**2).sum(-1, keepdims=True)))
-    rows = jnp.stack(columns, -1)
-    return rows / (jnp.linalg.det(rows) ** (1 / u.shape[-1]))[..., None, None]
+    q = jnp.stack(columns, -1)
+    return q / (jnp.linalg.det(q) ** (1 / u.shape[-1]))[..., None, None]
 
 
 def has_moving(program: Program) -> bool:

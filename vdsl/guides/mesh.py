@@ -7,10 +7,11 @@ factors of θ_u. R² is Σ|J_j|² and twice the cosines of all differences, so t
 
     J_j J_l* A(R)/R e^{i (m_j − m_l)·θ},     A = I₁/I₀,
 
-at a typical R: star into mesh (for stiff angles J_j J_l/Σ J, as for resistors; for weak ones J_j J_l/2, as at strong
-coupling). In lattice gauge theory plaquettes become larger loops. Units are eliminated in the reverse of the sampling
-order; what then acts on a unit is a start for its conditional. Fresh guides of higgs.vfe had Var ln w = 20.7 with the
-pairs of cavity.py and 2.0 with these, of u1_improved.vfe 16.7 and 1.7. Waves with |m_u| > 1 are left out.
+at a typical R, R² between Σ|J|² and |ΣJ|² (`ALIGNED`): star into mesh (for stiff angles J_j J_l/Σ J, as for resistors;
+for weak ones J_j J_l/2, as at strong coupling). In lattice gauge theory plaquettes become larger loops. Units are
+eliminated in the reverse of the sampling order; what then acts on a unit is a start for its conditional. Fresh guides
+of higgs.vfe had Var ln w = 20.7 with the pairs of cavity.py and 2.0 with these, of u1_improved.vfe 16.7 and 1.7. Waves
+with |m_u| > 1 are left out.
 
 Strengths may be products of lengths of complex matter, J ∏ r_v^p. R is taken at typical ones (lengths.py), the products
 stay, and |J_j|² A/2R ∏ r_v^{2p} is left as well: what averaging over phases says about lengths. A length that is
@@ -25,13 +26,12 @@ from functools import cache
 import numpy as np
 from scipy.special import i0e, i1e
 
-from vdsl.guides.lengths import typical_lengths, unit_of_variable
+from vdsl.guides.lengths import ALIGNED, typical_lengths, unit_of_variable
 from vdsl.ir.expansion import Expansion
 
 _MOST = 16  # waves that act on a unit
 _WIDEST = 24  # waves of a star, the largest
 _LEAST = 1e-2  # of |J|
-_ALIGNED = 0.6  # R² between Σ|J|² (0) and |ΣJ|² (1); R = Σ|J|: Var ln w = 3.5 on higgs.vfe, 5.9 on u1_improved.vfe
 
 Combination = tuple[tuple[int, int], ...]  # (unit, harmonic or power), units increasing; the first harmonic is positive
 
@@ -171,7 +171,7 @@ class _Mesh:
         if not star:
             return []
         j = np.array([w.strength * self._typical(w.others) for w in star])
-        r = float(np.sqrt((1 - _ALIGNED) * (np.abs(j) ** 2).sum() + _ALIGNED * np.abs(j.sum()) ** 2))
+        r = float(np.sqrt((1 - ALIGNED) * (np.abs(j) ** 2).sum() + ALIGNED * np.abs(j.sum()) ** 2))
         if r == 0:
             return []
         ratio = float(i1e(r) / i0e(r)) / r

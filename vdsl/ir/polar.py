@@ -29,7 +29,6 @@ def polar_expansion(expansion: Expansion, fields: Collection[str]) -> Expansion:
     planes = _planes(expansion, fields)
     found: dict[str, dict[_Slots, complex]] = {}
     kept: list[MonomialGroup] = []
-    constant = expansion.constant
     for g in expansion.groups:
         turned = (planes.length[g.scopes] >= 0).any(1)
         if not turned.all():
@@ -41,17 +40,14 @@ def polar_expansion(expansion: Expansion, fields: Collection[str]) -> Expansion:
     blocks = tuple(half for b in expansion.blocks for half in (_halves(b) if b.field in fields else (b,)))
     kinds = Expansion(blocks, (), 0.0).kinds()
     groups = [g for term, terms in found.items() for g in _groups(term, terms, kinds)]
-    coordinates = expansion.coordinates
-    if coordinates is not None:
-        coordinates = coordinates[planes.element]
-    return Expansion(blocks, (*kept, *groups), constant, expansion.opaque, coordinates)
+    coordinates = None if expansion.coordinates is None else expansion.coordinates[planes.element]
+    return Expansion(blocks, (*kept, *groups), expansion.constant, expansion.opaque, coordinates)
 
 
 @dataclass(frozen=True)
 class _Planes:
-    """For every variable: its length and its phase (−1: no complex number), whether it was the imaginary part, …
-
-    … whether it is an angle afterwards, and a variable that belonged to the same element before (element).
+    """Of variables as they were: the number of the length and of the phase that a part belongs to, −1 for none;
+    imaginary: which part it was. Of variables as they are: whether an angle; element: a former variable of the same.
     """
 
     length: np.ndarray
