@@ -163,3 +163,17 @@ temperature 1"""
     exact = sum(np.trace(np.linalg.matrix_power(t, 3)) for t in transfers)
     assert w.std() / w.mean() / SAMPLES**0.5 < 0.02
     assert w.mean() == pytest.approx(exact, abs=4.5 * w.std() / SAMPLES**0.5)
+
+
+def test_settled_lengths_beside_vectors() -> None:
+    """A unit vector is one unit of several variables: lengths are counted by units."""
+    terms = """lattice chain(6)
+field n : sphere(3)
+field psi : complex
+field chi : complex
+interaction hop = -sum(<i, j> in nn: re(psi[i]' * psi[j]) + dot(n[i], n[j]))
+interaction v = sum(i in sites: 5 * (abs(psi[i])^2 - 2)^2 + 0.1 * abs(chi[i])^4 + abs(chi[i])^2)
+temperature 1"""
+    model = vdsl.loads(terms)
+    problem = Problem(model.program, interpret.resolve_parameters(model.program), model)
+    assert choose_sequential(problem).structure.polar == ("psi",)

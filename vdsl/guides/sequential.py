@@ -54,7 +54,7 @@ from vdsl.guides.frames import (
 from vdsl.guides.guide import Configuration, Guide, GuideChoice, Params, Recipe
 from vdsl.guides.latents import Codec, codec_of
 from vdsl.guides.learned import Learned, Structure, build_learned, steps_of
-from vdsl.guides.lengths import typical_lengths
+from vdsl.guides.lengths import typical_lengths, unit_of_variable
 from vdsl.guides.local_phases import LocalPhases, build_local_phases
 from vdsl.guides.monomials import Monomials, features_of, monomials_of
 from vdsl.guides.parity import flip, mirrored
@@ -200,13 +200,18 @@ def choose_sequential(problem: Problem) -> GuideChoice:
         if block.kind == "unit" and block.components == 1:
             raise cannot_serve("autoregressive", f"`{block.field}` is a unit vector in one dimension", "use `spin`")
     pins = pins_of(problem.program, problem.symmetries, problem.expansion)
-    polar = _polar(problem, pins)
+    polar = () if pins is None else pins.polar
     left = _left(problem, pins, polar)
     monomials = monomials_of(left)
     if not serves(monomials):
         raise cannot_serve(
             "autoregressive", f"{monomials.n_units} units are too many to learn one by one", "use a flow"
         )
+    settled = _settled(problem, polar)
+    if settled:
+        polar = (*polar, *settled)
+        left = _left(problem, pins, polar)
+        monomials = monomials_of(left)
     graph = Interactions(monomials.n_units, monomials.edges())
     # On a tree nothing is gained by decimation, and vectors drawn from the root on feel exactly their parent's field.
     rest = np.zeros(0, int) if _is_forest(graph) else independent_units(monomials)
@@ -294,25 +299,25 @@ def build_sequential(choice: GuideChoice, problem: Problem) -> Sequential:
     )
 
 
-def _polar(problem: Problem, pins: Pins | None) -> tuple[str, ...]:
-    """The complex fields that are described by lengths and phases: charged ones, and those whose length is settled.
+def _settled(problem: Problem, charged: Sequence[str]) -> tuple[str, ...]:
+    """The complex fields, besides charged ones, whose length is settled: they are described by lengths and phases too.
 
     complex_scalar.vfe, a minute: ESS .43 with lengths and phases, .04 without at r = −2 (⟨r⁴⟩/⟨r²⟩² = 1.35); .95 and
     .99 at r = 0 (1.7).
     """
-    charged = () if pins is None else pins.polar
-    complexes = [f.name for f in problem.program.fields if f.support == Complex() and f.name not in charged]
-    if not complexes:
-        return charged
-    whole = polar_expansion(problem.expansion, (*charged, *complexes))
-    lengths = typical_lengths(whole, 1 / problem.temperature)
-    settled = []
+    others = [f.name for f in problem.program.fields if f.support == Complex() and f.name not in charged]
+    if not others:
+        return ()
+    whole = polar_expansion(problem.expansion, (*charged, *others))
+    lengths, unit = typical_lengths(whole, 1 / problem.temperature), unit_of_variable(whole)
+    found = []
     for b in whole.blocks:
-        if b.kind == "radius" and b.field in complexes:
-            second, fourth = (np.array([lengths.mean(b.first + k, p) for k in range(b.elements)]) for p in (2, 4))
+        if b.kind == "radius" and b.field in others:
+            mine = unit[b.first : b.first + b.elements].tolist()
+            second, fourth = (np.array([lengths.mean(u, p) for u in mine]) for p in (2, 4))
             if (fourth < _SETTLED * second**2).mean() > 0.5:
-                settled.append(b.field)
-    return (*charged, *settled)
+                found.append(b.field)
+    return tuple(found)
 
 
 def _left(problem: Problem, pins: Pins | None, polar: Sequence[str]) -> Expansion:
