@@ -220,6 +220,18 @@ def test_what_cannot_be_solved_is_said(tmp_path, monkeypatch, capsys, flags, cod
     assert "Traceback" not in err
 
 
+def test_a_training_that_the_clock_ends_says_so(tmp_path, monkeypatch, model):
+    """As when compiling takes all of the limit; the estimates are still those of the guide as it is, with a plot."""
+    monkeypatch.setattr("vdsl.fit._OVERTIME", 0.0)
+    run = vdsl.solve(model, guide="mean_field", time_limit=5, samples=512, quiet=True, out=tmp_path / "run")
+    assert run.result["train"]["steps"] == 0
+    (said,) = [w for w in run.result["quality"]["warnings"] if w.startswith("cut-short")]
+    assert "before its first step" in said
+    assert main(["report", str(tmp_path / "run"), "--plot", str(tmp_path / "history.png")]) == 0
+    whole = vdsl.solve(model, guide="mean_field", steps=10, samples=512, quiet=True)
+    assert not any(w.startswith("cut-short") for w in whole.result["quality"]["warnings"])
+
+
 def test_strict_fails_on_a_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cold = MODEL.replace("2.5 in", "0.3 in")

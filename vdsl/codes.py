@@ -113,6 +113,12 @@ CODES: dict[str, Explanation] = {
         "division by zero, a logarithm of zero, an overflow, or an `inf` in an interaction. The exit code is 3.",
         "interaction wall = sum(i in sites: 1 / (1 - s[i]))     # infinite for s = 1",
     ),
+    "cut-short": Explanation(
+        "the time limit ended training early",
+        "A plan is made from the time of a few steps, and a limit that compiling uses up, or a machine that has become "
+        "slower, leaves fewer of them. The estimates are those of the guide as it was then: their errors and the "
+        "variational bound hold, but a longer limit gives better ones.",
+    ),
     "low-ess": Explanation(
         "the importance weights leave few effective samples",
         "The effective sample size (Σw)²/(nΣw²) says what fraction of the guide's samples the reweighted averages rest "

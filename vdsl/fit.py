@@ -24,6 +24,7 @@ from vdsl.report.result import strict
 
 TIME_LIMIT = 60.0
 _SAVE_EVERY = 2.0  # seconds between checkpoints: what a sudden stop can lose
+_ENOUGH = 0.5  # of the steps planned: fewer are worth a warning
 _OVERTIME = 1.1  # times the time planned for training; beyond it the machine has become slower than the plan assumed
 
 Guard = Callable[[], AbstractContextManager[Callable[[], bool]]]
@@ -44,13 +45,33 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """Trained parameters, how they came about, and the log, one row for each chunk of steps."""
+    """Trained parameters, how they came about, and the log, one row for each chunk of steps.
+
+    complete: whether the plan has nothing left to do.
+    """
 
     params: Any
     plan: train.Plan
     steps: int
     seconds: float
     history: dict[str, np.ndarray]
+    complete: bool
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """`cut-short`, where the clock stopped a training before half its steps."""
+        if self.complete or self.steps >= _ENOUGH * self.plan.steps:
+            return ()
+        done = "before its first step" if self.steps == 0 else f"after {self.steps} of {self.plan.steps} steps"
+        return (
+            Diagnostic(
+                "cut-short",
+                f"the time limit ended training {done}",
+                notes=(f"compiling counts: {self.seconds:.0f} s went by in all",),
+                hints=("give it a longer `--time-limit`, or say how many `--steps`",),
+                severity="warning",
+            ),
+        )
 
 
 class History:
@@ -125,7 +146,7 @@ def fit(
     if guide.trainable() and not ended:
         deadline = None if seconds is None or not fresh else began + _OVERTIME * seconds
         state = _loop(guide, plan, state, history, keeper, progress, guard, deadline)
-    return Fit(state.params, plan, int(state.step), keeper.seconds(), history.arrays())
+    return Fit(state.params, plan, int(state.step), keeper.seconds(), history.arrays(), train.finished(plan, state))
 
 
 def load(guide: Guide, path: Path, fingerprint: str) -> tuple[train.Plan, train.TrainState, History, float, bool]:

@@ -33,6 +33,7 @@ from vdsl.guides import registry
 from vdsl.guides.amortised import same_form
 from vdsl.guides.guide import Guide, GuideChoice
 from vdsl.guides.problem import Problem
+from vdsl.inference.train import finished
 from vdsl.ir import interpret
 from vdsl.report import result as results
 from vdsl.report import write
@@ -137,7 +138,7 @@ def reload(model: Model, settings: SolveSettings, directory: Path, seed: int, sa
     settings = with_blocks(settings, model.program)
     solved = solvable(model, settings, progress)
     plan, state, history, seconds, _ = load(solved.guide, directory / write.CHECKPOINT, model.program.fingerprint)
-    fitted = Fit(state.params, plan, int(state.step), seconds, history.arrays())
+    fitted = Fit(state.params, plan, int(state.step), seconds, history.arrays(), finished(plan, state))
     run = evaluate(solved, fitted, replace(settings, samples=samples), seed, _AGAIN, directory, progress)
     progress.clear()
     return run
@@ -229,7 +230,7 @@ def evaluate(
     progress.stage("comparing with exact values")
     known, unknown = _known(program, theta)
     sectors = _topology(program, draw, chain.states, modes)
-    warnings = found.quality.warnings + modes.warnings + (sectors.warnings if sectors else ())
+    warnings = fitted.warnings + found.quality.warnings + modes.warnings + (sectors.warnings if sectors else ())
 
     result = header(program, theta, draw.temperature)
     result["guide"] = {"name": solved.choice.name, "parameters": guide.n_parameters()}

@@ -56,6 +56,8 @@ def plot_history(histories: Mapping[str, Mapping[str, np.ndarray]], sites: Mappi
             axis.plot(history["step"], np.asarray(history[column]) / scale, label=name)
         axis.set_xlabel("step")
         axis.set_ylabel(words)
+        if not any(len(history["step"]) for history in histories.values()):
+            axis.text(0.5, 0.5, "no steps of training", ha="center", transform=axis.transAxes)
     axes[2].set_yscale("symlog", linthresh=1e-3)
     if len(histories) > 1:
         axes[0].legend(fontsize="small")
